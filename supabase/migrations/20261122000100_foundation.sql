@@ -1,0 +1,138 @@
+-- The ground: two schemas, the words of the machine, its clock, its settings, its roles.
+--
+-- `public` holds the contract (few functions and views, stable).
+-- `queue` holds the machine (tables and internal functions, free to change) and is never exposed by PostgREST.
+-- A job's status is the table its token stands in; see docs/states.md.
+
+create schema queue;
+comment on schema queue is
+  'Millrace, the machine: tables and internal functions. Use the functions and views of schema public instead.';
+revoke all on schema queue from public;
+
+create type queue.job_status as enum (
+  'blocked', 'scheduled', 'pending', 'processing', 'completed', 'failed', 'cancelled'
+);
+comment on type queue.job_status is 'Every status a job can have; the last three are final.';
+
+create type queue.run_outcome as enum (
+  'completed', 'failed', 'cancelled', 'lost', 'snoozed', 'released', 'redriven', 'expedited'
+);
+comment on type queue.run_outcome is
+  'How an attempt ended (completed to released), or what an operator did to a job (cancelled, redriven, expedited).';
+
+-- The only source of time. Read once per function into v_now. Tests replace it in their template database.
+create function queue.clock()
+returns timestamptz
+language sql
+volatile
+parallel safe
+set search_path = ''
+as $$
+  select pg_catalog.clock_timestamp();
+$$;
+comment on function queue.clock is 'The database''s clock: the only time the queue believes.';
+
+create function queue.schema_version()
+returns integer
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select 1;
+$$;
+comment on function queue.schema_version is
+  'Version of this schema; a library refuses to work with one it does not know.';
+
+create function queue.priority_rank(p_name text)
+returns smallint
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select case p_name when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3 end::smallint;
+$$;
+comment on function queue.priority_rank is 'Rank of a priority''s name, 0 is served first; null for an unknown name.';
+
+create function queue.priority_name(p_rank smallint)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select (array['critical', 'high', 'normal', 'low'])[p_rank + 1];
+$$;
+comment on function queue.priority_name is 'Name of a priority''s rank.';
+
+create table queue.settings (
+  only_row boolean not null default true,
+  max_payload_bytes integer not null default 1048576,
+  completed_retention interval not null default '7 days',
+  failed_retention interval not null default '90 days',
+  partition_interval interval not null default '1 day',
+  partition_span bigint not null default 100000000,
+  worker_timeout interval not null default '60 seconds',
+  constraint settings_pkey primary key (only_row),
+  constraint settings_one_row check (only_row),
+  constraint settings_payload_limit_sane check (max_payload_bytes between 1024 and 268435456),
+  constraint settings_partition_span_sane check (partition_span between 1000 and 1000000000000)
+);
+comment on table queue.settings is 'One row of settings, editable while everything runs.';
+comment on column queue.settings.max_payload_bytes is
+  'Largest payload in bytes, measured as jsonb before compression. Default 1 MiB.';
+comment on column queue.settings.completed_retention is
+  'A partition of jobs is dropped when all of its jobs ended at least this long ago.';
+comment on column queue.settings.failed_retention is 'Dead letters are kept this long.';
+comment on column queue.settings.partition_interval is 'How often a new partition of jobs and runs is begun.';
+comment on column queue.settings.partition_span is 'How many ids a partition can hold.';
+comment on column queue.settings.worker_timeout is 'A worker that gave no sign of life for this long counts as gone.';
+insert into queue.settings default values;
+
+-- Who calls, even from inside a security definer function: PostgREST switches the role and leaves its name here.
+create function queue.caller_role()
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(nullif(current_setting('role', true), 'none'), session_user);
+$$;
+comment on function queue.caller_role is 'The role the caller acts as, seen through security definer.';
+
+create function queue.is_end_user()
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select queue.caller_role() in ('anon', 'authenticated');
+$$;
+comment on function queue.is_end_user is
+  'True for the roles of browsers: they may enqueue allowed types for their own tenant and read their own jobs.';
+
+-- Only app_metadata is believed: users can edit their own user_metadata.
+create function queue.caller_tenant()
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,tenant_id}';
+$$;
+comment on function queue.caller_tenant is 'The tenant named by app_metadata.tenant_id of the caller''s JWT, or null.';
+
+-- The worker's role: no login of its own, granted to whoever runs workers.
+do $$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'millrace_worker') then
+    create role millrace_worker nologin;
+  end if;
+exception
+  when duplicate_object or unique_violation then
+    null; -- another database of this cluster is being migrated at the same time
+  when insufficient_privilege then
+    raise notice 'role millrace_worker was not created: this role has no CREATEROLE; create it and run queue.grant_access()';
+end;
+$$;

@@ -1,0 +1,266 @@
+-- Enqueue one job, in the caller's transaction.
+--   (nothing) -> pending | scheduled
+-- Jobs with parents take the way of enqueue_many, which is the same for one.
+--
+-- Locks: a new idempotency key's index entry until the caller commits; nothing else.
+
+create function queue.check_options(p_options jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_fault text;
+begin
+  if p_options is null then
+    return;
+  end if;
+  if jsonb_typeof(p_options) <> 'object' then
+    v_fault := 'they must be a JSON object';
+  else
+    select format('unknown option %s', quote_literal(given.key)) into v_fault
+    from jsonb_object_keys(p_options) as given (key)
+    where given.key not in ('backoff', 'timeout_ms', 'on_parent_failure')
+    limit 1;
+    v_fault := coalesce(v_fault, case
+      when p_options ? 'timeout_ms' and not queue.is_integer(p_options -> 'timeout_ms', 1, 2147483647)
+        then 'timeout_ms must be an integer of milliseconds, at least 1'
+      when p_options ? 'on_parent_failure' and coalesce(p_options ->> 'on_parent_failure', '') not in ('cancel', 'run')
+        then 'on_parent_failure must be "cancel" or "run"'
+      when p_options ? 'backoff' and jsonb_typeof(p_options -> 'backoff') <> 'object'
+        then 'backoff must be an object of base_ms, cap_ms and jitter'
+    end);
+    if v_fault is null and p_options ? 'backoff' then
+      select format('unknown option backoff.%s', given.key) into v_fault
+      from jsonb_object_keys(p_options -> 'backoff') as given (key)
+      where given.key not in ('base_ms', 'cap_ms', 'jitter')
+      limit 1;
+      v_fault := coalesce(v_fault, case
+        when p_options -> 'backoff' ? 'base_ms' and not queue.is_integer(p_options #> '{backoff,base_ms}', 0, 86400000)
+          then 'backoff.base_ms must be an integer from 0 to 86400000'
+        when p_options -> 'backoff' ? 'cap_ms' and not queue.is_integer(p_options #> '{backoff,cap_ms}', 0, 2147483647)
+          then 'backoff.cap_ms must be an integer from 0 to 2147483647'
+        when p_options -> 'backoff' ? 'jitter' and not (
+          jsonb_typeof(p_options #> '{backoff,jitter}') = 'number'
+          and (p_options #>> '{backoff,jitter}')::numeric between 0 and 1
+        ) then 'backoff.jitter must be a number from 0 to 1'
+      end);
+    end if;
+  end if;
+  if v_fault is not null then
+    raise exception 'invalid options: %', v_fault
+      using errcode = 'MR010', detail = left(p_options::text, 200),
+        hint = 'Known options: backoff {base_ms, cap_ms, jitter}, timeout_ms, on_parent_failure.';
+  end if;
+end;
+$$;
+comment on function queue.check_options is 'Raises MR010 unless p_options is null or an object of known options.';
+
+create function queue.is_integer(p_value jsonb, p_least numeric, p_most numeric)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when jsonb_typeof(p_value) = 'number'
+    then (p_value #>> '{}')::numeric between p_least and p_most and (p_value #>> '{}')::numeric % 1 = 0
+    else false
+  end;
+$$;
+comment on function queue.is_integer is 'True for a JSON number without fraction within these bounds.';
+
+-- Every rule about a single job, with the error that says how to mend it.
+create function queue.check_job(
+  p_payload jsonb,
+  p_priority text,
+  p_scheduled_at timestamptz,
+  p_max_retries integer,
+  p_idempotency_key text
+)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_limit integer;
+begin
+  if queue.priority_rank(p_priority) is null then
+    raise exception 'unknown priority: %', coalesce(quote_literal(left(p_priority, 80)), 'null')
+      using errcode = 'MR002', detail = 'A priority is one of critical, high, normal, low.',
+        hint = 'Leave it out for normal.';
+  end if;
+  select settings.max_payload_bytes into v_limit from queue.settings;
+  if pg_column_size(p_payload) > v_limit then
+    raise exception 'payload too large: % bytes', pg_column_size(p_payload)
+      using errcode = 'MR004', detail = format('The limit is %s bytes, measured as jsonb.', v_limit),
+        hint = 'Store the data elsewhere and enqueue a reference, or raise queue.settings.max_payload_bytes.';
+  end if;
+  if not isfinite(p_scheduled_at) then
+    raise exception 'invalid scheduled time: %', p_scheduled_at
+      using errcode = 'MR005', detail = 'A job can''t be scheduled at infinity.', hint = 'Pass a finite time.';
+  end if;
+  if p_max_retries not between 0 and 10000 then
+    raise exception 'invalid max_retries: %', p_max_retries
+      using errcode = 'MR006', detail = 'It must be from 0 to 10000.',
+        hint = '0 means a single attempt; the default of 3 means up to four.';
+  end if;
+  if char_length(p_idempotency_key) not between 1 and 255 then
+    raise exception 'invalid idempotency key of % characters', char_length(p_idempotency_key)
+      using errcode = 'MR009', detail = 'It must have 1 to 255 characters.',
+        hint = 'Hash a longer key, or pass null for none.';
+  end if;
+end;
+$$;
+comment on function queue.check_job is 'Raises MR002, MR004, MR005, MR006 or MR009 for the first rule a job breaks.';
+
+-- Browsers' roles: only public types, only their own tenant.
+create function queue.authorize_enqueue(p_type text, p_tenant_id text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_tenant text := queue.caller_tenant();
+begin
+  if v_tenant is null then
+    raise exception 'not allowed to enqueue: the token names no tenant'
+      using errcode = '42501', detail = 'app_metadata.tenant_id is missing in the JWT.',
+        hint = 'Set app_metadata.tenant_id of the user on the server.';
+  end if;
+  if p_tenant_id is distinct from v_tenant and p_tenant_id is not null then
+    raise exception 'not allowed to enqueue for tenant %', quote_literal(left(p_tenant_id, 80))
+      using errcode = '42501', detail = 'The token belongs to another tenant.', hint = 'Leave p_tenant_id out.';
+  end if;
+  if not exists (select from queue.types as type where type.name = p_type and type.is_public) then
+    raise exception 'not allowed to enqueue jobs of type %', coalesce(quote_literal(left(p_type, 80)), 'null')
+      using errcode = '42501', detail = 'End users may enqueue public types only.',
+        hint = 'update queue.types set is_public = true where name = ...';
+  end if;
+  return v_tenant;
+end;
+$$;
+comment on function queue.authorize_enqueue is
+  'The tenant an end user''s job belongs to. Raises 42501 for another tenant, a type that is not public, or a token without tenant.';
+
+create function queue.ring(p_queue_id integer, p_count integer)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  with rung as (
+    delete from queue.bells
+    where ctid = any (array(
+      select bell.ctid from queue.bells as bell
+      where bell.queue_id = p_queue_id
+      limit least(p_count, 16)
+      for update skip locked
+    ))
+    returning worker_id
+  )
+  select pg_notify('millrace', 'w:' || rung.worker_id) from rung;
+$$;
+comment on function queue.ring is
+  'Wakes up to p_count sleeping workers of a queue at commit. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';
+
+create function queue.enqueue_one(
+  p_type text,
+  p_payload jsonb default '{}',
+  p_priority text default 'normal',
+  p_scheduled_at timestamptz default null,
+  p_tenant_id text default null,
+  p_queue text default null,
+  p_max_retries integer default null,
+  p_depends_on bigint[] default null,
+  p_idempotency_key text default null,
+  p_options jsonb default null
+)
+returns table (id bigint, outcome text)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := queue.clock();
+  v_payload jsonb := coalesce(p_payload, '{}');
+  v_rank smallint := queue.priority_rank(p_priority);
+  v_type_id integer;
+  v_queue_id integer;
+  v_tenant_id integer;
+  v_max_retries smallint;
+  v_is_fifo boolean;
+  v_id bigint;
+  v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
+begin
+  if cardinality(p_depends_on) > 0 then
+    return query select made.id, made.outcome from queue.enqueue_many(jsonb_build_array(jsonb_build_object(
+      'type', p_type, 'payload', v_payload, 'priority', p_priority, 'scheduled_at', p_scheduled_at,
+      'tenant_id', p_tenant_id, 'queue', p_queue, 'max_retries', p_max_retries, 'depends_on', p_depends_on,
+      'idempotency_key', p_idempotency_key, 'options', p_options
+    ))) as made;
+    return;
+  end if;
+
+  if queue.is_end_user() then
+    p_tenant_id := queue.authorize_enqueue(p_type, p_tenant_id);
+    if p_queue is distinct from p_type and p_queue is not null then
+      raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
+    end if;
+  end if;
+  perform queue.check_job(v_payload, p_priority, p_scheduled_at, p_max_retries, p_idempotency_key);
+  perform queue.check_options(p_options);
+
+  select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo
+  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
+  from queue.types as type
+  join queue.queues as line on line.name = coalesce(p_queue, p_type)
+  join queue.type_queues as pair on pair.type_id = type.id and pair.queue_id = line.id
+  left join queue.tenants as tenant on tenant.name = p_tenant_id
+  where type.name = p_type;
+
+  if v_type_id is null or (v_tenant_id = 0 and p_tenant_id is not null) then
+    v_type_id := queue.intern_type(p_type);
+    v_queue_id := queue.intern_queue(coalesce(p_queue, p_type));
+    v_tenant_id := queue.intern_tenant(p_tenant_id);
+    perform queue.intern_type_queue(v_type_id, v_queue_id);
+    select coalesce(p_max_retries, type.max_retries), line.is_fifo into v_max_retries, v_is_fifo
+    from queue.types as type, queue.queues as line
+    where type.id = v_type_id and line.id = v_queue_id;
+  end if;
+
+  v_id := nextval('queue.job_ids');
+  if p_idempotency_key is not null then
+    insert into queue.idempotency_keys (tenant_id, key, job_id) values (v_tenant_id, p_idempotency_key, v_id)
+    on conflict do nothing;
+    if not found then
+      return query select known.job_id, 'existing' from queue.idempotency_keys as known
+        where known.tenant_id = v_tenant_id and known.key = p_idempotency_key;
+      return;
+    end if;
+  end if;
+
+  insert into queue.jobs (
+    id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload, options
+  ) values (
+    v_id, v_now, p_scheduled_at, v_type_id, v_queue_id, v_tenant_id,
+    case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
+    v_max_retries, v_rank, v_payload, p_options
+  );
+  if v_is_future then
+    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+    values (v_id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
+  else
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+    values (v_id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
+    perform queue.ring(v_queue_id, 1);
+  end if;
+  return query values (v_id, 'created');
+end;
+$$;
+comment on function queue.enqueue_one is
+  'Enqueues one job in the caller''s transaction; outcome is created, or existing when the idempotency key was known.';

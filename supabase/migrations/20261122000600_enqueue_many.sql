@@ -1,0 +1,186 @@
+-- Enqueue up to 100,000 jobs in one call, in the caller's transaction, with dependencies among them or on others.
+--   (nothing) -> blocked | pending | scheduled; blocked -> cancelled at once when a parent has already failed
+--
+-- Locks, in this order: new names, new idempotency keys, the tokens of named parents (FOR KEY SHARE, in id order:
+-- while the caller's transaction is open these parents are not claimed, so their end can't miss the new child).
+
+create type queue.job_input as (
+  ordinal bigint,
+  type text,
+  payload jsonb,
+  priority text,
+  scheduled_at timestamptz,
+  tenant_id text,
+  queue text,
+  max_retries integer,
+  depends_on bigint[],
+  idempotency_key text,
+  options jsonb,
+  ref text,
+  depends_on_refs text[]
+);
+comment on type queue.job_input is 'One element of the array that enqueue_jobs takes.';
+
+create function queue.parse_jobs(p_jobs jsonb)
+returns queue.job_input[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_fault text;
+  v_jobs queue.job_input[];
+begin
+  if jsonb_typeof(p_jobs) is distinct from 'array' then
+    v_fault := 'it must be a JSON array';
+  elsif jsonb_array_length(p_jobs) > 100000 then
+    v_fault := format('%s jobs in one call, the limit is 100000', jsonb_array_length(p_jobs));
+  else
+    select format('element %s is not an object', item.ordinal) into v_fault
+    from jsonb_array_elements(p_jobs) with ordinality as item (value, ordinal)
+    where jsonb_typeof(item.value) <> 'object'
+    limit 1;
+    if v_fault is null then
+      select format('element %s has the unknown field %s', item.ordinal, quote_literal(field.key)) into v_fault
+      from jsonb_array_elements(p_jobs) with ordinality as item (value, ordinal),
+        jsonb_object_keys(item.value) as field (key)
+      where field.key not in (
+        'type', 'payload', 'priority', 'scheduled_at', 'tenant_id', 'queue', 'max_retries', 'depends_on',
+        'idempotency_key', 'options', 'ref', 'depends_on_refs'
+      )
+      limit 1;
+    end if;
+  end if;
+  if v_fault is null then
+    begin
+      select array_agg(
+        (
+          item.ordinal, item.type, coalesce(item.payload, '{}'), coalesce(item.priority, 'normal'),
+          item.scheduled_at, item.tenant_id, coalesce(item.queue, item.type), item.max_retries,
+          item.depends_on, item.idempotency_key, nullif(item.options, 'null'), item.ref, item.depends_on_refs
+        )::queue.job_input
+        order by item.ordinal
+      ) into v_jobs
+      from rows from (jsonb_to_recordset(p_jobs) as (
+        type text, payload jsonb, priority text, scheduled_at timestamptz, tenant_id text, queue text,
+        max_retries integer, depends_on bigint[], idempotency_key text, options jsonb, ref text,
+        depends_on_refs text[]
+      )) with ordinality as item (
+        type, payload, priority, scheduled_at, tenant_id, queue, max_retries, depends_on, idempotency_key,
+        options, ref, depends_on_refs, ordinal
+      );
+    exception
+      when data_exception then
+        v_fault := sqlerrm;
+    end;
+  end if;
+  if v_fault is not null then
+    raise exception 'invalid jobs: %', v_fault
+      using errcode = 'MR015',
+        detail = 'Expected an array of up to 100000 objects with type, payload, priority, scheduled_at and so on.',
+        hint = 'Pass for example [{"type": "email", "payload": {"to": "user@example.com"}}].';
+  end if;
+  return v_jobs;
+end;
+$$;
+comment on function queue.parse_jobs is 'Reads the array of enqueue_jobs. Raises MR015 for anything that is not one.';
+
+-- One look at each distinct combination instead of each job: 100,000 jobs have few of them.
+create function queue.check_jobs(p_jobs queue.job_input[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_limit integer := (select settings.max_payload_bytes from queue.settings);
+begin
+  perform queue.check_job(item.payload, item.priority, item.scheduled_at, item.max_retries, item.idempotency_key)
+  from unnest(p_jobs) as item
+  where queue.priority_rank(item.priority) is null
+    or pg_column_size(item.payload) > v_limit
+    or not isfinite(item.scheduled_at)
+    or item.max_retries not between 0 and 10000
+    or char_length(item.idempotency_key) not between 1 and 255;
+  perform queue.check_options(given.options)
+  from (select distinct item.options from unnest(p_jobs) as item where item.options is not null) as given;
+
+  -- In the order of names, so that two calls that bring the same new names can't deadlock.
+  perform queue.intern_type(given.type) from (
+    select distinct item.type from unnest(p_jobs) as item order by item.type
+  ) as given;
+  perform queue.intern_queue(given.queue) from (
+    select distinct item.queue from unnest(p_jobs) as item order by item.queue
+  ) as given;
+  perform queue.intern_tenant(given.tenant_id) from (
+    select distinct item.tenant_id from unnest(p_jobs) as item order by item.tenant_id
+  ) as given;
+  perform queue.intern_type_queue(given.type_id, given.queue_id) from (
+    select distinct type.id as type_id, line.id as queue_id
+    from (select distinct item.type, item.queue from unnest(p_jobs) as item) as pair
+    join queue.types as type on type.name = pair.type
+    join queue.queues as line on line.name = pair.queue
+    order by 1, 2
+  ) as given;
+end;
+$$;
+comment on function queue.check_jobs is 'Checks all jobs of a call and interns their names; raises as check_job does.';
+
+-- The edges of a call, as positions and parents' ids. A ref may only name an earlier element, so no cycle can be told.
+create function queue.resolve_edges(p_jobs queue.job_input[], p_ids bigint[], p_is_end_user boolean)
+returns table (child_id bigint, parent_id bigint, run_anyway boolean)
+language plpgsql
+stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_fault text;
+  v_tenant_id integer;
+begin
+  select format('element %s depends on the ref %s, which %s', child.ordinal, quote_literal(named.ref), case
+    when parent.ordinal is null then 'no element has'
+    when parent.ordinal = child.ordinal then 'is its own'
+    else 'comes later or closes a cycle' end)
+  into v_fault
+  from unnest(p_jobs) as child, unnest(child.depends_on_refs) as named (ref)
+  left join unnest(p_jobs) as parent on parent.ref = named.ref
+  where parent.ordinal is null or parent.ordinal >= child.ordinal
+  order by child.ordinal
+  limit 1;
+  if v_fault is null then
+    select format('the ref %s is used twice', quote_literal(item.ref)) into v_fault
+    from unnest(p_jobs) as item
+    where item.ref is not null group by item.ref having count(*) > 1
+    limit 1;
+  end if;
+  if v_fault is not null then
+    raise exception 'invalid dependencies: %', v_fault
+      using errcode = 'MR008', detail = 'A job can only depend on jobs that exist or that come earlier in the same call.',
+        hint = 'Order the jobs parents first; a cycle can never run.';
+  end if;
+
+  v_tenant_id := (select tenant.id from queue.tenants as tenant where tenant.name = queue.caller_tenant());
+  select format('%s', named.id) into v_fault
+  from unnest(p_jobs) as child, unnest(child.depends_on) as named (id)
+  left join queue.jobs as parent on parent.id = named.id
+    and (not p_is_end_user or parent.tenant_id = v_tenant_id)
+  where parent.id is null
+  limit 1;
+  if v_fault is not null then
+    raise exception 'unknown parent job: %', v_fault
+      using errcode = 'MR007', detail = 'No job has this id, or it was removed after its retention.',
+        hint = 'Enqueue the parent first, or in the same call with ref and depends_on_refs.';
+  end if;
+
+  return query
+  select p_ids[child.ordinal], named.id, coalesce(child.options ->> 'on_parent_failure' = 'run', false)
+  from unnest(p_jobs) as child, unnest(child.depends_on) as named (id)
+  union
+  select p_ids[child.ordinal], p_ids[parent.ordinal], coalesce(child.options ->> 'on_parent_failure' = 'run', false)
+  from unnest(p_jobs) as child, unnest(child.depends_on_refs) as named (ref)
+  join unnest(p_jobs) as parent on parent.ref = named.ref;
+end;
+$$;
+comment on function queue.resolve_edges is
+  'Every edge of a call of enqueue_many. Raises MR007 for an unknown parent, MR008 for a ref that is unknown, repeated, or not earlier.';

@@ -1,0 +1,213 @@
+-- The bulk enqueue itself; its rules and locks are told in the migration before.
+
+-- Parents' tokens are locked so that they can't be claimed before the caller commits. A parent that holds no token
+-- and has not ended is processing (or on its way there): its edge is marked as racing and the sweep looks again.
+create function queue.weigh_edges(p_children bigint[], p_parents bigint[], p_run_anyway boolean[], p_own bigint[])
+returns table (child_id bigint, parent_id bigint, run_anyway boolean, is_racing boolean, verdict text)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_outside bigint[] := array(
+    select distinct given.id from unnest(p_parents) as given (id) where given.id <> all (p_own)
+  );
+  v_locked bigint[];
+begin
+  with held as (
+    select token.id from (
+      select waiting.id from queue.waiting where waiting.id = any (v_outside) order by waiting.id for key share
+    ) as token
+    union all
+    select token.id from (
+      select scheduled.id from queue.scheduled where scheduled.id = any (v_outside) order by scheduled.id for key share
+    ) as token
+    union all
+    select token.id from (
+      select ready.id from queue.ready where ready.id = any (v_outside) order by ready.id for key share
+    ) as token
+  )
+  select array_agg(held.id) into v_locked from held;
+
+  return query
+  with parent as (
+    select outside.id, outside.id = any (coalesce(v_locked, '{}')) as is_locked, (
+      select run.to_status from queue.runs as run
+      where run.job_id = outside.id order by run.lease_id desc limit 1
+    ) as last_status
+    from unnest(v_outside) as outside (id)
+  )
+  select edge.child_id, edge.parent_id, edge.run_anyway,
+    coalesce(not parent.is_locked, false),
+    case
+      when parent.id is null or parent.is_locked then 'wait'
+      when parent.last_status = 'completed' then 'done'
+      when parent.last_status in ('failed', 'cancelled') then case when edge.run_anyway then 'done' else 'doomed' end
+      else 'wait'
+    end
+  from unnest(p_children, p_parents, p_run_anyway) as edge (child_id, parent_id, run_anyway)
+  left join parent on parent.id = edge.parent_id;
+end;
+$$;
+comment on function queue.weigh_edges is
+  'For each edge: wait (the parent is open), done (it ended well enough) or doomed (the child must be cancelled). Locks open parents.';
+
+create function queue.enqueue_many(p_jobs jsonb)
+returns table (ordinal integer, id bigint, outcome text)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := queue.clock();
+  v_jobs queue.job_input[] := queue.parse_jobs(p_jobs);
+  v_is_end_user boolean := queue.is_end_user();
+  v_ids bigint[];
+  v_is_new boolean[];
+  v_children bigint[];
+  v_parents bigint[];
+  v_run_anyway boolean[];
+  v_is_racing boolean[];
+  v_verdicts text[];
+  v_doomed bigint[];
+begin
+  if v_jobs is null then
+    return;
+  end if;
+  if v_is_end_user then
+    select array_agg((
+      item.ordinal, item.type, item.payload, item.priority, item.scheduled_at,
+      queue.authorize_enqueue(item.type, item.tenant_id), item.type, item.max_retries, item.depends_on,
+      item.idempotency_key, item.options, item.ref, item.depends_on_refs
+    )::queue.job_input order by item.ordinal) into v_jobs
+    from unnest(v_jobs) as item;
+  end if;
+  perform queue.check_jobs(v_jobs);
+  v_ids := array(select nextval('queue.job_ids') from generate_series(1, cardinality(v_jobs)));
+  v_is_new := array_fill(true, array[cardinality(v_jobs)]);
+
+  if exists (select from unnest(v_jobs) as item where item.idempotency_key is not null) then
+    insert into queue.idempotency_keys (tenant_id, key, job_id)
+    select coalesce(tenant.id, 0), item.idempotency_key, v_ids[item.ordinal]
+    from unnest(v_jobs) as item
+    left join queue.tenants as tenant on tenant.name = item.tenant_id
+    where item.idempotency_key is not null
+    order by 1, 2, item.ordinal
+    on conflict do nothing;
+
+    select
+      array_agg(coalesce(known.job_id, v_ids[item.ordinal]) order by item.ordinal),
+      array_agg(coalesce(known.job_id = v_ids[item.ordinal], true) order by item.ordinal)
+    into v_ids, v_is_new
+    from unnest(v_jobs) as item
+    left join queue.tenants as tenant on tenant.name = item.tenant_id
+    left join queue.idempotency_keys as known
+      on known.tenant_id = coalesce(tenant.id, 0) and known.key = item.idempotency_key;
+  end if;
+
+  if exists (
+    select from unnest(v_jobs) as item
+    where cardinality(item.depends_on) > 0 or cardinality(item.depends_on_refs) > 0
+  ) then
+    select array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway)
+    into v_children, v_parents, v_run_anyway
+    from queue.resolve_edges(v_jobs, v_ids, v_is_end_user) as edge
+    where edge.child_id in (
+      select v_ids[item.ordinal] from unnest(v_jobs) as item where v_is_new[item.ordinal]
+    );
+    select
+      array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway),
+      array_agg(edge.is_racing), array_agg(edge.verdict)
+    into v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts
+    from queue.weigh_edges(v_children, v_parents, v_run_anyway,
+      array(select fresh.id from unnest(v_ids, v_is_new) as fresh (id, is_new) where fresh.is_new)) as edge;
+  end if;
+
+  with edge as (
+    select edge.* from unnest(v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts)
+      as edge (child_id, parent_id, run_anyway, is_racing, verdict)
+  ),
+  input as materialized (
+    select
+      made.id, item.scheduled_at, type.id as type_id, line.id as queue_id, coalesce(tenant.id, 0) as tenant_id,
+      case when line.is_fifo then 0 else coalesce(tenant.id, 0) end as lane,
+      coalesce(item.max_retries, type.max_retries) as max_retries,
+      queue.priority_rank(item.priority) as priority, item.payload, item.options,
+      coalesce(item.scheduled_at > v_now, false) as is_future,
+      gate.open_parents, gate.parents
+    from unnest(v_jobs) as item
+    join unnest(v_ids, v_is_new) with ordinality as made (id, is_new, ordinal) on made.ordinal = item.ordinal
+    join queue.types as type on type.name = item.type
+    join queue.queues as line on line.name = item.queue
+    left join queue.tenants as tenant on tenant.name = item.tenant_id
+    left join (
+      select edge.child_id, count(*) filter (where edge.verdict <> 'done') as open_parents,
+        array_agg(edge.parent_id order by edge.parent_id) as parents
+      from edge group by edge.child_id
+    ) as gate on gate.child_id = made.id
+    where made.is_new
+    order by made.id
+  ),
+  facts as (
+    insert into queue.jobs (
+      id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload,
+      depends_on, options
+    )
+    select
+      input.id, v_now, input.scheduled_at, input.type_id, input.queue_id, input.tenant_id,
+      case
+        when input.open_parents > 0 then 'blocked'
+        when input.is_future then 'scheduled'
+        else 'pending'
+      end::queue.job_status,
+      input.max_retries, input.priority, input.payload, input.parents, input.options
+    from input
+  ),
+  blocked as (
+    insert into queue.waiting (id, at, queue_id, lane, type_id, priority, open_parents)
+    select input.id, coalesce(input.scheduled_at, v_now), input.queue_id, input.lane, input.type_id,
+      input.priority, input.open_parents
+    from input where input.open_parents > 0
+  ),
+  edges as (
+    insert into queue.dependencies (parent_id, child_id, run_anyway, is_racing)
+    select edge.parent_id, edge.child_id, edge.run_anyway, edge.is_racing
+    from edge where edge.verdict = 'wait'
+  ),
+  later as (
+    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+    select input.id, input.scheduled_at, input.queue_id, input.lane, input.type_id, input.priority
+    from input where input.is_future and coalesce(input.open_parents, 0) = 0
+  ),
+  now_ready as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+    select input.id, v_now, input.queue_id, input.lane, input.type_id, input.priority
+    from input where not input.is_future and coalesce(input.open_parents, 0) = 0
+    returning queue_id
+  )
+  select array_agg(distinct edge.child_id) filter (where edge.verdict = 'doomed') into v_doomed from edge;
+
+  if v_doomed is not null then
+    perform queue.cancel_blocked(v_doomed, 'a parent had failed or was cancelled before this job was enqueued');
+  end if;
+
+  perform queue.ring(line.id, line.n::integer) from (
+    select queue.id, count(*) as n from unnest(v_jobs) as item
+    join queue.queues as queue on queue.name = item.queue
+    where item.scheduled_at is null or item.scheduled_at <= v_now
+    group by queue.id
+  ) as line;
+
+  return query
+  select made.ordinal::integer, made.id, case when made.is_new then 'created' else 'existing' end
+  from unnest(v_ids, v_is_new) with ordinality as made (id, is_new, ordinal)
+  order by made.ordinal;
+end;
+$$;
+comment on function queue.enqueue_many is
+  'Enqueues all jobs of a JSON array, in the caller''s transaction; a row per element in its order. All or none.';

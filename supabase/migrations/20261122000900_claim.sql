@@ -1,0 +1,235 @@
+-- The claim: pending -> processing.
+--
+-- Tokens are deleted "for update skip locked" in index order and one lease is inserted, so concurrent claimers never
+-- get the same job and never wait for each other. Priority holds over all queues of a claim. Within a queue and
+-- priority, lanes (tenants) take turns when more than one has work.
+--
+-- Locks: due tokens of scheduled, then tokens of ready, all with skip locked.
+-- Plans are pinned (no sequential scan, no jit): statistics of queue tables are always wrong.
+
+create function queue.promote_due()
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_count integer;
+begin
+  with due as (
+    delete from queue.scheduled
+    where ctid = any (array(
+      select token.ctid from queue.scheduled as token
+      where token.at <= v_now
+      order by token.at, token.id
+      limit 1000
+      for update skip locked
+    ))
+    returning id, at, queue_id, lane, type_id, priority, attempt, crashes
+  ),
+  moved as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
+    select due.id, due.at, due.queue_id, due.lane, due.type_id, due.priority, due.attempt, due.crashes from due
+    returning 1
+  )
+  select count(*) into v_count from moved;
+  return v_count;
+end;
+$$;
+comment on function queue.promote_due is 'scheduled -> pending for up to 1000 jobs whose time has come; returns how many.';
+
+-- The queues a claim looks at: those named, or those that hold the types, or all with work; never a paused one.
+create function queue.lines(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
+returns integer[]
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  if p_queue_ids is null and p_type_ids is not null then
+    p_queue_ids := array(
+      select distinct pair.queue_id from queue.type_queues as pair where pair.type_id = any (p_type_ids)
+    );
+  elsif p_queue_ids is null then
+    p_queue_ids := array(
+      with recursive line as (
+        (select token.queue_id from queue.ready as token order by token.queue_id limit 1)
+        union all
+        select (
+          select token.queue_id from queue.ready as token
+          where token.queue_id > line.queue_id order by token.queue_id limit 1
+        )
+        from line where line.queue_id is not null
+      )
+      select line.queue_id from line where line.queue_id is not null
+    );
+  end if;
+  return array(
+    select line.id from queue.queues as line
+    where line.id = any (p_queue_ids) and not line.is_paused and line.id <> all (coalesce(p_except, '{}'))
+  );
+end;
+$$;
+comment on function queue.lines is 'The ids of the queues a claim reads, without paused ones.';
+
+-- From one lane, oldest first. p_from (time and id) skips the dead index entries of what was claimed before.
+create function queue.take_lane(
+  p_queue_id integer, p_priority smallint, p_lane integer, p_type_ids integer[], p_tenant_id integer,
+  p_from_at timestamptz, p_from_id bigint, p_limit integer,
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_at timestamptz
+)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  with taken as (
+    delete from queue.ready
+    where ctid = any (array(
+      select token.ctid from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = p_lane
+        and (token.at, token.id) >= (p_from_at, p_from_id)
+        and (p_type_ids is null or token.type_id = any (p_type_ids))
+        and (p_tenant_id is null or exists (
+          select from queue.jobs as job where job.id = token.id and job.tenant_id = p_tenant_id
+        ))
+      order by token.at, token.id
+      limit p_limit
+      for update skip locked
+    ))
+    returning id, at, attempt, crashes
+  )
+  select array_agg(taken.id order by taken.at, taken.id), array_agg(taken.attempt order by taken.at, taken.id),
+    array_agg(taken.crashes order by taken.at, taken.id), max(taken.at)
+  into o_ids, o_attempts, o_crashes, o_last_at
+  from taken;
+end;
+$$;
+comment on function queue.take_lane is
+  'Deletes up to p_limit tokens of one queue, priority and lane, from a position on; returns them as parallel arrays.';
+
+-- From many lanes: a loose index scan finds up to p_limit lanes after a cursor (and around), each gives its share by
+-- weight, and what light lanes leave over goes to the heavy ones.
+create function queue.take_fair(
+  p_queue_id integer, p_priority smallint, p_after_lane integer, p_type_ids integer[], p_limit integer,
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
+)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_lanes integer[];
+  v_weights integer[];
+  v_ids bigint[];
+  v_attempts smallint[];
+  v_crashes smallint[];
+  v_rest integer := p_limit;
+begin
+  -- Without a cursor the turn begins anywhere, so that callers without memory are fair on average.
+  if p_after_lane is null then
+    select low.lane + floor(random() * (high.lane - low.lane + 1))::integer - 1 into p_after_lane
+    from (
+      select token.lane from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority order by token.lane limit 1
+    ) as low, (
+      select token.lane from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority order by token.lane desc limit 1
+    ) as high;
+    p_after_lane := coalesce(p_after_lane, -1);
+  end if;
+  v_lanes := queue.lanes(p_queue_id, p_priority, p_after_lane, 2147483647, p_type_ids, p_limit);
+  if cardinality(v_lanes) < p_limit then
+    v_lanes := v_lanes || queue.lanes(
+      p_queue_id, p_priority, -1, p_after_lane, p_type_ids, p_limit - cardinality(v_lanes));
+  end if;
+  select array_agg(coalesce(tenant.weight, 1)::integer order by lane.position) into v_weights
+  from unnest(v_lanes) with ordinality as lane (id, position)
+  left join queue.tenants as tenant on tenant.id = lane.id;
+
+  while v_rest > 0 loop
+    with share as (
+      select lane.id, lane.position,
+        greatest(1, floor(v_rest * lane.weight::numeric / sum(lane.weight) over ()))::integer as quota
+      from unnest(v_lanes, v_weights) with ordinality as lane (id, weight, position)
+      order by lane.position
+    ),
+    taken as (
+      delete from queue.ready
+      where ctid = any (array(
+        select head.ctid
+        from (select share.id, share.quota from share order by share.position) as lane
+        cross join lateral (
+          select token.ctid from queue.ready as token
+          where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = lane.id
+            and (p_type_ids is null or token.type_id = any (p_type_ids))
+          order by token.at, token.id
+          limit lane.quota
+          for update skip locked
+        ) as head
+        limit v_rest
+      ))
+      returning id, lane, attempt, crashes
+    )
+    select array_agg(taken.id), array_agg(taken.attempt), array_agg(taken.crashes),
+      (array_agg(taken.lane order by array_position(v_lanes, taken.lane) desc))[1]
+    into v_ids, v_attempts, v_crashes, o_last_lane
+    from taken;
+    exit when v_ids is null;
+    o_ids := o_ids || v_ids;
+    o_attempts := o_attempts || v_attempts;
+    o_crashes := o_crashes || v_crashes;
+    v_rest := v_rest - cardinality(v_ids);
+  end loop;
+  o_last_lane := coalesce(o_last_lane, v_lanes[cardinality(v_lanes)]);
+end;
+$$;
+comment on function queue.take_fair is
+  'Deletes up to p_limit tokens of one queue and priority, lanes in turn by weight; returns them as parallel arrays and the last lane served.';
+
+create function queue.lanes(
+  p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[], p_limit integer
+)
+returns integer[]
+language sql
+stable
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+  with recursive found as (
+    (
+      select token.lane, 1 as n from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority
+        and token.lane > p_after and token.lane <= p_until
+        and (p_type_ids is null or token.type_id = any (p_type_ids))
+      order by token.lane limit 1
+    )
+    union all
+    select (
+      select token.lane from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority
+        and token.lane > found.lane and token.lane <= p_until
+        and (p_type_ids is null or token.type_id = any (p_type_ids))
+      order by token.lane limit 1
+    ), found.n + 1
+    from found where found.lane is not null and found.n < p_limit
+  )
+  select coalesce(array_agg(found.lane order by found.n), '{}') from found where found.lane is not null;
+$$;
+comment on function queue.lanes is 'The lanes of a queue and priority that have work, after one and up to another, at most p_limit.';

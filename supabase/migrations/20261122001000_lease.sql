@@ -1,0 +1,186 @@
+-- From tokens to leases: the body shared by every way to claim.
+--   pending -> processing
+--
+-- A job whose lease ran out before may have killed its worker: it gets a lease of its own, so that the next crash
+-- can be blamed on it alone and costs no other job an attempt.
+
+-- p_mark is what the last claim of this caller returned, or null for a full look: {"q","p","l","at","id"} is a
+-- position in one lane, {"q","p","fair"} the lane that was served last.
+create function queue.claim(
+  p_worker_id integer, p_queue_ids integer[], p_except integer[], p_type_ids integer[], p_tenant_id integer,
+  p_limit integer, p_lease_ms integer, p_mark json,
+  out o_ids bigint[], out o_attempts smallint[], out o_leases bigint[], out o_expires_at timestamptz, out o_mark json
+)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  v_rest integer := p_limit;
+  v_crashes smallint[];
+  v_lines integer[];
+  v_head record;
+  v_part record;
+  v_lease_id bigint;
+begin
+  perform queue.promote_due();
+  v_lines := queue.lines(p_queue_ids, p_except, p_type_ids);
+
+  if p_mark ->> 'at' is not null and (p_mark ->> 'q')::integer = any (v_lines) then
+    select * into v_part from queue.take_lane(
+      (p_mark ->> 'q')::integer, (p_mark ->> 'p')::smallint, (p_mark ->> 'l')::integer, p_type_ids, null,
+      (p_mark ->> 'at')::timestamptz, 0, v_rest);
+    if v_part.o_ids is not null then
+      o_ids := v_part.o_ids;
+      o_attempts := v_part.o_attempts;
+      v_crashes := v_part.o_crashes;
+      v_rest := v_rest - cardinality(o_ids);
+      o_mark := json_build_object(
+        'q', p_mark -> 'q', 'p', p_mark -> 'p', 'l', p_mark -> 'l', 'at', v_part.o_last_at);
+    end if;
+  end if;
+
+  if v_rest > 0 then
+    for v_head in
+      select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
+        p_tenant_id is null and exists (
+          select from queue.ready as token
+          where token.queue_id = line.id and token.priority = rank.p and token.lane > first.lane
+        ) as is_shared,
+        case when p_tenant_id is not null and first.lane = 0 then p_tenant_id end as filter_tenant_id
+      from unnest(v_lines) as line (id)
+      cross join generate_series(0, 3) as rank (p)
+      cross join lateral (
+        (
+          select token.lane, token.at from queue.ready as token
+          where p_tenant_id is null and token.queue_id = line.id and token.priority = rank.p
+          order by token.lane, token.at, token.id limit 1
+        )
+        union all
+        (
+          select token.lane, token.at from queue.ready as token
+          where token.queue_id = line.id and token.priority = rank.p and token.lane = p_tenant_id
+          order by token.at, token.id limit 1
+        )
+        union all
+        (
+          select token.lane, token.at from queue.ready as token
+          where p_tenant_id <> 0 and token.queue_id = line.id and token.priority = rank.p and token.lane = 0
+          order by token.at, token.id limit 1
+        )
+      ) as first
+      order by rank.p, first.at
+    loop
+      exit when v_rest = 0;
+      if v_head.is_shared then
+        select * into v_part from queue.take_fair(
+          v_head.queue_id, v_head.priority,
+          case
+            when (p_mark ->> 'q')::integer = v_head.queue_id and (p_mark ->> 'p')::smallint = v_head.priority
+              then (p_mark ->> 'fair')::integer
+          end, p_type_ids, v_rest);
+        o_mark := json_build_object('q', v_head.queue_id, 'p', v_head.priority, 'fair', v_part.o_last_lane);
+      else
+        select * into v_part from queue.take_lane(
+          v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,
+          '-infinity', 0, v_rest);
+        o_mark := case when v_part.o_last_at is not null then json_build_object(
+          'q', v_head.queue_id, 'p', v_head.priority, 'l', v_head.lane, 'at', v_part.o_last_at) end;
+      end if;
+      if v_part.o_ids is not null then
+        o_ids := o_ids || v_part.o_ids;
+        o_attempts := o_attempts || v_part.o_attempts;
+        v_crashes := v_crashes || v_part.o_crashes;
+        v_rest := p_limit - cardinality(o_ids);
+      end if;
+    end loop;
+  end if;
+
+  if o_ids is null then
+    o_mark := null;
+    return;
+  end if;
+  o_expires_at := queue.clock() + p_lease_ms * interval '1 millisecond';
+  select array_agg((token.attempt + 1)::smallint order by token.position) into o_attempts
+  from unnest(o_attempts) with ordinality as token (attempt, position);
+
+  if 0 = all (v_crashes) then
+    v_lease_id := nextval('queue.lease_ids');
+    insert into queue.leases (id, claimed_at, expires_at, worker_id, crashes, job_ids, attempts)
+    values (v_lease_id, queue.clock(), o_expires_at, p_worker_id, 0, o_ids, o_attempts);
+    o_leases := array_fill(v_lease_id, array[cardinality(o_ids)]);
+  else
+    with token as (
+      select given.*, case when given.crashes > 0 then given.position else 0 end as batch
+      from unnest(o_ids, o_attempts, v_crashes) with ordinality as given (id, attempt, crashes, position)
+    ),
+    batch as (
+      insert into queue.leases (id, claimed_at, expires_at, worker_id, crashes, job_ids, attempts)
+      select nextval('queue.lease_ids'), queue.clock(), o_expires_at, p_worker_id, max(token.crashes),
+        array_agg(token.id order by token.position), array_agg(token.attempt order by token.position)
+      from token group by token.batch
+      returning id, job_ids
+    )
+    select array_agg(batch.id order by array_position(o_ids, held.job_id)) into o_leases
+    from batch, unnest(batch.job_ids) as held (job_id);
+  end if;
+end;
+$$;
+comment on function queue.claim is
+  'Leases up to p_limit pending jobs to a worker; returns them with their leases as parallel arrays, in the order to run them.';
+
+create function queue.extend_leases(p_worker integer, p_lease_ids bigint[], p_lease_ms integer)
+returns json
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_expires_at timestamptz := v_now + p_lease_ms * interval '1 millisecond';
+  v_alive bigint[];
+  v_cancelled json;
+begin
+  -- Rows are locked in id order, as everywhere, and only then changed.
+  perform from queue.leases as lease
+  where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
+  order by lease.id for update;
+  with extended as (
+    update queue.leases as lease set expires_at = greatest(lease.expires_at, v_expires_at)
+    where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
+    returning lease.id, lease.job_ids
+  ),
+  wanted as (
+    select extended.id as lease_id, request.job_id
+    from queue.cancellations as request
+    join extended on request.job_id = any (extended.job_ids)
+  )
+  select (select array_agg(extended.id) from extended),
+    (select json_agg(json_build_array(wanted.lease_id::text, wanted.job_id::text)) from wanted)
+  into v_alive, v_cancelled;
+  return json_build_object(
+    'alive', (select coalesce(json_agg(alive.id::text), '[]') from unnest(v_alive) as alive (id)),
+    'cancelled', coalesce(v_cancelled, '[]'),
+    'expires_at', queue.epoch_ms(v_expires_at),
+    'now', queue.epoch_ms(v_now)
+  );
+end;
+$$;
+comment on function queue.extend_leases is
+  'Pushes the end of live leases forward; tells which are alive and which of their jobs somebody asked to cancel.';
+
+create function queue.epoch_ms(p_at timestamptz)
+returns bigint
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select floor(extract(epoch from p_at) * 1000)::bigint;
+$$;
+comment on function queue.epoch_ms is 'A time as milliseconds since 1970, the form times have in JSON.';

@@ -1,0 +1,154 @@
+-- The end of an attempt. Every function here holds only while the lease is alive: it locks the lease row first, so
+-- that the rescuer can't pass between, and a job that already has a run under this lease is refused.
+--   processing -> completed | failed | cancelled | scheduled (retry, snooze) | pending (release)
+--
+-- Locks: leases in id order, then children's tokens.
+
+-- delay = base * 2^retries, capped; p_jitter of it is random, so that retries of one outage don't come together.
+create function queue.backoff_ms(
+  p_retry_count integer, p_base_ms integer, p_cap_ms integer, p_jitter double precision, p_random double precision
+)
+returns double precision
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select least(p_base_ms * power(2::double precision, least(p_retry_count, 60)), p_cap_ms) * (1 - p_jitter * p_random);
+$$;
+comment on function queue.backoff_ms is 'Milliseconds to wait before retry number p_retry_count, counted from 0. p_random is from 0 to 1.';
+
+-- Errors that differ only in numbers, ids and quoted values are one error.
+create function queue.fingerprint(p_type text, p_error jsonb)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select md5(p_type || ':' || coalesce(p_error ->> 'name', '') || ':' || regexp_replace(
+    regexp_replace(left(coalesce(p_error ->> 'message', ''), 1000), '(''[^'']*''|"[^"]*")', '?', 'g'),
+    '[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|[0-9a-fA-F]{16,}|[0-9]+', '#', 'g'));
+$$;
+comment on function queue.fingerprint is 'The same for errors of a type that differ only in numbers, ids and quoted values.';
+
+create function queue.tidy_error(p_error jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select case
+    when p_error is null or jsonb_typeof(p_error) = 'null' then '{"message": "unknown error"}'::jsonb
+    when jsonb_typeof(p_error) <> 'object' then jsonb_build_object('message', left(p_error #>> '{}', 8192))
+    when pg_column_size(p_error) <= 32768 then case
+      when p_error ? 'message' then p_error else p_error || '{"message": "unknown error"}' end
+    else jsonb_build_object(
+      'name', left(p_error ->> 'name', 200), 'message', left(coalesce(p_error ->> 'message', 'unknown error'), 8192),
+      'stack', left(p_error ->> 'stack', 8192), 'truncated', true)
+  end;
+$$;
+comment on function queue.tidy_error is 'Any JSON as an error object with a message, at most some 32 KiB; never raises.';
+
+create function queue.lock_leases(p_lease_ids bigint[])
+returns bigint[]
+language sql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select array_agg(held.id) from (
+    select lease.id from queue.leases as lease where lease.id = any (p_lease_ids) order by lease.id for update
+  ) as held;
+$$;
+comment on function queue.lock_leases is 'Locks live leases in id order; returns those that are alive.';
+
+-- Leases whose jobs all ended go. p_counts: how many ended just now; a lease settled whole needs no second look,
+-- and the look at another stops at its last unfinished job.
+create function queue.close_leases(p_lease_ids bigint[], p_counts bigint[])
+returns void
+language sql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+  delete from queue.leases as lease
+  using unnest(p_lease_ids, p_counts) as touched (id, n)
+  where lease.id = touched.id and (
+    cardinality(lease.job_ids) = touched.n
+    or not exists (
+      select from (
+        select held.job_id, held.position from unnest(lease.job_ids) with ordinality as held (job_id, position)
+        order by held.position desc
+      ) as held
+      where (
+        select run.job_id from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id
+      ) is null
+    )
+  );
+$$;
+comment on function queue.close_leases is 'Deletes those of these leases whose jobs have all ended.';
+
+-- The happy path in bulk: parallel arrays of lease, job, milliseconds since the handler began, and results.
+create function queue.complete_many(
+  p_lease_ids bigint[], p_job_ids bigint[], p_elapsed_ms integer[], p_results json,
+  out o_done bigint[], out o_done_leases bigint[]
+)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set enable_nestloop = off
+set enable_mergejoin = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_alive bigint[] := queue.lock_leases(p_lease_ids);
+  v_leases bigint[];
+  v_counts bigint[];
+begin
+  if v_alive is null then
+    return;
+  end if;
+  with held as (
+    select lease.id as lease_id, lease.worker_id, lease.claimed_at, part.job_id, part.attempt
+    from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as part (job_id, attempt)
+    where lease.id = any (v_alive)
+  ),
+  done as (
+    insert into queue.runs (
+      job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, result
+    )
+    select held.job_id, held.lease_id,
+      least(coalesce(v_now - given.elapsed_ms * interval '1 millisecond', held.claimed_at), v_now), v_now,
+      held.worker_id, 'completed', 'completed', held.attempt,
+      case when json_typeof(given.result) <> 'null' then given.result::jsonb end
+    from rows from (
+      unnest(p_lease_ids, p_job_ids, p_elapsed_ms), json_array_elements(coalesce(p_results, '[]'))
+    ) as given (lease_id, job_id, elapsed_ms, result)
+    join held on held.lease_id = given.lease_id and held.job_id = given.job_id
+    where (
+      -- A scalar look-up and no join: this must be an index probe for each job, whatever the planner believes.
+      select run.job_id from queue.runs as run where run.job_id = held.job_id and run.lease_id = held.lease_id
+    ) is null
+    returning job_id, lease_id
+  ),
+  tally as (
+    select done.lease_id, count(*) as n from done group by done.lease_id
+  )
+  select
+    (select array_agg(done.job_id) from done), (select array_agg(done.lease_id) from done),
+    (select array_agg(tally.lease_id) from tally), (select array_agg(tally.n) from tally)
+  into o_done, o_done_leases, v_leases, v_counts;
+
+  perform queue.close_leases(v_leases, v_counts);
+  if exists (select from queue.dependencies) then
+    perform queue.parents_ended(o_done, array_fill('completed'::queue.job_status, array[coalesce(cardinality(o_done), 0)]));
+  end if;
+end;
+$$;
+comment on function queue.complete_many is 'processing -> completed for jobs of live leases; returns those it completed.';

@@ -1,0 +1,146 @@
+-- The rescuer: jobs of leases that ran out go back, in one guarded statement.
+--   processing -> pending      tried again
+--   processing -> failed       its attempts are used up
+--   processing -> cancelled    somebody had asked for it
+--
+-- Which job of a batch killed the worker is unknown. So a batch of several is not charged: its jobs go back as
+-- suspects, each to be leased alone, and whoever is lost alone is charged with the attempt. A job that may run
+-- only once (max_retries 0) is always charged: it may have begun.
+--
+-- Locks: expired leases with skip locked (an extend or settle in flight keeps its lease), then children's tokens.
+
+create function queue.rescue(p_limit integer default 100)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_jobs bigint[];
+  v_statuses queue.job_status[];
+begin
+  with expired as (
+    delete from queue.leases as lease
+    where lease.id = any (array(
+      select late.id from queue.leases as late
+      where late.expires_at < v_now
+      order by late.expires_at
+      limit p_limit
+      for update skip locked
+    )) and lease.expires_at < v_now
+    returning lease.*
+  ),
+  lost as (
+    select expired.id as lease_id, expired.worker_id, expired.claimed_at, expired.crashes, part.job_id, part.attempt,
+      count(*) over (partition by expired.id) as n
+    from expired, unnest(expired.job_ids, expired.attempts) as part (job_id, attempt)
+    where (
+      select run.job_id from queue.runs as run where run.job_id = part.job_id and run.lease_id = expired.id
+    ) is null
+  ),
+  verdict as (
+    select lost.*, job.queue_id, job.type_id, job.priority,
+      case when line.is_fifo then 0 else job.tenant_id end as lane,
+      coalesce(job.scheduled_at, job.created_at) as due_at,
+      lost.n = 1 or job.max_retries = 0 as is_charged,
+      case
+        when exists (select from queue.cancellations as request where request.job_id = lost.job_id) then 'cancelled'
+        when (lost.n = 1 or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'
+        else 'pending'
+      end::queue.job_status as to_status,
+      jsonb_build_object(
+        'name', 'LeaseExpired',
+        'message', format('worker %s did not finish, extend or release its lease in time', worker.name)
+      ) as error,
+      type.name as type_name
+    from lost
+    join queue.jobs as job on job.id = lost.job_id
+    join queue.types as type on type.id = job.type_id
+    join queue.queues as line on line.id = job.queue_id
+    left join queue.workers as worker on worker.id = lost.worker_id
+  ),
+  run as (
+    insert into queue.runs (
+      job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, fingerprint, error
+    )
+    select verdict.job_id, verdict.lease_id, least(verdict.claimed_at, v_now), v_now, verdict.worker_id, 'lost',
+      verdict.to_status, verdict.attempt, queue.fingerprint(verdict.type_name, '{"name": "LeaseExpired"}'), verdict.error
+    from verdict
+    returning job_id, to_status
+  ),
+  back as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
+    select verdict.job_id, verdict.due_at, verdict.queue_id, verdict.lane, verdict.type_id, verdict.priority,
+      verdict.attempt - case when verdict.is_charged then 0 else 1 end, least(verdict.crashes + 1, 32767)
+    from verdict where verdict.to_status = 'pending'
+  )
+  select array_agg(run.job_id order by run.job_id), array_agg(run.to_status order by run.job_id)
+  into v_jobs, v_statuses
+  from run;
+
+  if v_jobs is null then
+    return 0;
+  end if;
+  perform queue.after_end(v_jobs, v_statuses);
+  perform queue.ring(line.queue_id, line.n) from (
+    select job.queue_id, count(*)::integer as n
+    from unnest(v_jobs, v_statuses) as settled (id, status)
+    join queue.jobs as job on job.id = settled.id
+    where settled.status = 'pending' group by job.queue_id
+  ) as line;
+  return cardinality(v_jobs);
+end;
+$$;
+comment on function queue.rescue is
+  'Takes back the unfinished jobs of up to p_limit expired leases; returns how many jobs.';
+
+-- All that has to be done now and then. Safe to call from many workers at once, cheap when there is nothing to do.
+create function queue.maintain()
+returns json
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_rescued integer := queue.rescue(100);
+  v_swept integer := queue.sweep_racing();
+  v_promoted integer := queue.promote_due();
+  v_settings queue.settings := (select settings from queue.settings);
+  v_made integer := 0;
+  v_dropped integer := 0;
+  v_pruned integer := 0;
+begin
+  -- One maintainer at a time does the rest; the others go on with their work.
+  if pg_try_advisory_xact_lock(hashtextextended('millrace.maintain', 0)) then
+    begin
+      perform set_config('lock_timeout', '500ms', true);
+      v_made := queue.extend_partitions();
+      v_dropped := queue.drop_old_partitions();
+    exception
+      when lock_not_available then
+        null; -- somebody reads these partitions just now; the next call tries again
+    end;
+
+    delete from queue.bells as bell
+    using queue.workers as worker
+    where worker.id = bell.worker_id and worker.seen_at < v_now - v_settings.worker_timeout;
+    -- A worker's row outlives it as long as the runs that name it.
+    delete from queue.workers as worker
+    where worker.seen_at < v_now - v_settings.completed_retention - interval '1 day'
+      and not exists (select from queue.leases as lease where lease.worker_id = worker.id);
+    get diagnostics v_pruned = row_count;
+    delete from queue.dead_letters as dead where dead.failed_at < v_now - v_settings.failed_retention;
+  end if;
+  return json_build_object(
+    'rescued', v_rescued, 'swept', v_swept, 'promoted', v_promoted, 'partitions_made', v_made,
+    'partitions_dropped', v_dropped, 'workers_pruned', v_pruned
+  );
+end;
+$$;
+comment on function queue.maintain is
+  'Rescues, sweeps, promotes, makes and drops partitions, prunes; returns what it did.';

@@ -1,0 +1,261 @@
+-- What operators do to jobs. Each leaves a run row (the status history) and an audit row.
+--   blocked | scheduled | pending -> cancelled     cancel_job
+--   processing -> processing, then cancelled       cancel_job asks the handler to stop
+--   scheduled -> pending                           retry_job
+--   failed | cancelled -> pending                  retry_job, redrive_jobs: with a fresh budget of attempts
+--
+-- Locks: the job's lease or token, then children's tokens.
+
+-- Takes a job's token out of whatever table it stands in.
+create function queue.pull_token(p_job_id bigint, out o_status queue.job_status, out o_attempt smallint)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  delete from queue.ready as token where token.id = p_job_id returning 'pending', token.attempt into o_status, o_attempt;
+  if o_status is null then
+    delete from queue.scheduled as token where token.id = p_job_id
+    returning 'scheduled', token.attempt into o_status, o_attempt;
+  end if;
+  if o_status is null then
+    delete from queue.waiting as token where token.id = p_job_id
+    returning 'blocked', token.attempt into o_status, o_attempt;
+  end if;
+  if o_status is null then
+    -- It may have been promoted between the looks.
+    delete from queue.ready as token where token.id = p_job_id returning 'pending', token.attempt into o_status, o_attempt;
+  end if;
+end;
+$$;
+comment on function queue.pull_token is 'Deletes a job''s token; its status before, or null when it has none.';
+
+create function queue.record_act(
+  p_job_id bigint, p_outcome queue.run_outcome, p_from queue.job_status, p_to queue.job_status,
+  p_attempt smallint, p_reason text
+)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  insert into queue.runs (
+    job_id, lease_id, started_at, finished_at, outcome, to_status, attempt, from_status, reason
+  )
+  select p_job_id, nextval('queue.lease_ids'), at.now, at.now, p_outcome, p_to, p_attempt, p_from, left(p_reason, 8192)
+  from (select queue.clock() as now) as at;
+  select queue.note(p_outcome::text, p_job_id, jsonb_build_object('from', p_from, 'to', p_to, 'reason', p_reason));
+$$;
+comment on function queue.record_act is 'Writes what an operator did to a job''s status: one run row, one audit row.';
+
+create function queue.cancel(p_job_id bigint, p_reason text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_token record;
+  v_lease_id bigint;
+begin
+  select * into v_token from queue.pull_token(p_job_id);
+  if v_token.o_status is not null then
+    perform queue.record_act(p_job_id, 'cancelled', v_token.o_status, 'cancelled', v_token.o_attempt, p_reason);
+    perform queue.after_end(array[p_job_id], array['cancelled'::queue.job_status]);
+    return 'cancelled';
+  end if;
+
+  v_lease_id := queue.live_lease(p_job_id);
+  -- The lease is locked, so that an end in flight either comes first or sees the request.
+  perform from queue.leases as lease where lease.id = v_lease_id for update;
+  if found and queue.status_of(p_job_id) = 'processing' then
+    insert into queue.cancellations (job_id, requested_at, requested_by, reason)
+    values (p_job_id, queue.clock(), queue.caller_role(), left(p_reason, 8192))
+    on conflict do nothing;
+    perform queue.note('cancel_requested', p_job_id, jsonb_build_object('reason', p_reason));
+    perform pg_notify('millrace', format('c:%s:%s', v_lease_id, p_job_id));
+  end if;
+  return queue.status_of(p_job_id)::text;
+end;
+$$;
+comment on function queue.cancel is
+  'Cancels a waiting job at once and asks a running one to stop; returns the status now, null for an unknown job.';
+
+create function queue.put_ready(p_job_id bigint, p_attempt smallint)
+returns void
+language sql
+volatile
+set search_path = ''
+as $$
+  insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt)
+  select job.id, queue.clock(), job.queue_id, case when line.is_fifo then 0 else job.tenant_id end,
+    job.type_id, job.priority, p_attempt
+  from queue.jobs as job join queue.queues as line on line.id = job.queue_id
+  where job.id = p_job_id;
+  select queue.ring(job.queue_id, 1) from queue.jobs as job where job.id = p_job_id;
+$$;
+comment on function queue.put_ready is 'Makes a token in ready for a job that has none.';
+
+create function queue.retry(p_job_id bigint, p_reason text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_attempt smallint;
+  v_status queue.job_status;
+begin
+  delete from queue.scheduled as token where token.id = p_job_id returning token.attempt into v_attempt;
+  if found then
+    perform queue.record_act(p_job_id, 'expedited', 'scheduled', 'pending', v_attempt, p_reason);
+    perform queue.put_ready(p_job_id, v_attempt);
+    return 'pending';
+  end if;
+
+  -- Ended jobs have no token and no lease to lock: the advisory lock lets only one caller revive the job.
+  perform pg_advisory_xact_lock(hashtextextended('millrace.revive', p_job_id));
+  v_status := queue.status_of(p_job_id);
+  if v_status in ('failed', 'cancelled') then
+    delete from queue.dead_letters as dead where dead.job_id = p_job_id;
+    perform queue.record_act(p_job_id, 'redriven', v_status, 'pending', 0::smallint, p_reason);
+    perform queue.put_ready(p_job_id, 0::smallint);
+    return 'pending';
+  end if;
+  return case when v_status in ('pending', 'processing') then v_status::text end;
+end;
+$$;
+comment on function queue.retry is
+  'Runs a job now: a scheduled one without waiting, a failed or cancelled one with a fresh budget. Null when it can''t (blocked, completed, unknown).';
+
+create function queue.find_dead(
+  p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz, p_limit integer
+)
+returns setof queue.dead_letters
+language sql
+stable
+set search_path = ''
+as $$
+  select dead.* from queue.dead_letters as dead
+  where (p_ids is null or dead.job_id = any (p_ids))
+    and (p_type is null or dead.type_id = (select type.id from queue.types as type where type.name = p_type))
+    and (p_tenant_id is null or dead.tenant_id = (
+      select tenant.id from queue.tenants as tenant where tenant.name = p_tenant_id))
+    and (p_fingerprint is null or dead.fingerprint = p_fingerprint)
+    and (p_failed_before is null or dead.failed_at < p_failed_before)
+  order by dead.failed_at, dead.job_id
+  limit p_limit;
+$$;
+comment on function queue.find_dead is 'Dead letters by id, type, tenant, error fingerprint and age; null means any.';
+
+create function queue.redrive(
+  p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz,
+  p_limit integer, p_dry_run boolean, p_reason text
+)
+returns table (id bigint, new_id bigint, type text, tenant_id text, failed_at timestamptz, last_error text)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_dead queue.dead_letters;
+begin
+  for v_dead in
+    select found.* from queue.find_dead(p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit) as found
+  loop
+    type := (select known.name from queue.types as known where known.id = v_dead.type_id);
+    tenant_id := (select known.name from queue.tenants as known where known.id = v_dead.tenant_id);
+    id := v_dead.job_id;
+    new_id := v_dead.job_id;
+    failed_at := v_dead.failed_at;
+    last_error := v_dead.last_error;
+    if not coalesce(p_dry_run, false) then
+      if not exists (select from queue.jobs as job where job.id = v_dead.job_id) then
+        delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;
+        continue when not found;
+        -- Its partition is gone: the copy in the dead letter becomes a new job.
+        select made.id into new_id from queue.enqueue_one(
+          p_type => type, p_payload => v_dead.payload, p_priority => queue.priority_name(v_dead.priority),
+          p_tenant_id => tenant_id, p_max_retries => v_dead.max_retries,
+          p_queue => (select line.name from queue.queues as line where line.id = v_dead.queue_id),
+          p_options => v_dead.options) as made;
+        perform queue.note('redriven', v_dead.job_id, jsonb_build_object('new_id', new_id, 'reason', p_reason));
+      elsif queue.status_of(v_dead.job_id) = 'failed' then
+        perform queue.retry(v_dead.job_id, p_reason);
+      else
+        continue; -- somebody else redrove it meanwhile
+      end if;
+    end if;
+    return next;
+  end loop;
+end;
+$$;
+comment on function queue.redrive is
+  'failed -> pending for dead letters that match; with p_dry_run only tells which. new_id differs where the facts had left with their partition.';
+
+create function queue.purge(
+  p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz,
+  p_limit integer, p_dry_run boolean, p_reason text
+)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_ids bigint[] := array(
+    select found.job_id
+    from queue.find_dead(p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit) as found
+    order by found.job_id
+  );
+  v_count integer := cardinality(v_ids);
+begin
+  if not coalesce(p_dry_run, false) and v_count > 0 then
+    delete from queue.dead_letters as dead where dead.job_id = any (v_ids);
+    get diagnostics v_count = row_count;
+    perform queue.note('purged', null, jsonb_build_object('count', v_count, 'reason', p_reason, 'ids', to_jsonb(v_ids[1:1000])));
+  end if;
+  return v_count;
+end;
+$$;
+comment on function queue.purge is 'Deletes dead letters that match (their jobs stay failed); returns how many, with p_dry_run how many it would.';
+
+create function queue.set_paused(p_queue text, p_is_paused boolean, p_reason text)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_id integer;
+begin
+  select line.id into v_id from queue.queues as line where line.name = p_queue;
+  if v_id is null then
+    raise exception 'unknown queue: %', coalesce(quote_literal(left(p_queue, 80)), 'null')
+      using errcode = 'MR014', detail = 'No job was ever enqueued on it and no worker serves it.',
+        hint = 'A queue''s name is its jobs'' type unless said otherwise.';
+  end if;
+  update queue.queues as line
+  set is_paused = p_is_paused, paused_at = case when p_is_paused then queue.clock() end,
+    paused_reason = case when p_is_paused then left(p_reason, 1000) end
+  where line.id = v_id and line.is_paused <> p_is_paused;
+  if not found then
+    return false;
+  end if;
+  perform queue.note(case when p_is_paused then 'queue_paused' else 'queue_resumed' end, null,
+    jsonb_build_object('queue', p_queue, 'reason', p_reason));
+  if not p_is_paused then
+    perform queue.ring(v_id, 16);
+  end if;
+  return true;
+end;
+$$;
+comment on function queue.set_paused is 'Pauses or resumes a queue; false when it already was so. Raises MR014.';

@@ -1,0 +1,155 @@
+-- The contract's views. All are security_invoker: row level security of the caller decides which rows there are.
+
+create view public.job_queue with (security_invoker = true) as
+select
+  job.id,
+  type.name as type,
+  line.name as queue,
+  state.status::text as status,
+  queue.priority_name(job.priority) as priority,
+  job.payload,
+  tenant.name as tenant_id,
+  coalesce(state.token_at, job.scheduled_at, job.created_at) as scheduled_at,
+  coalesce(state.attempts, 0)::integer as attempts,
+  job.max_retries::integer as max_retries,
+  job.created_at,
+  case when state.status = 'processing' then live.claimed_at
+    when last.from_status is null then last.started_at end as started_at,
+  case when state.status in ('completed', 'failed', 'cancelled') then last.finished_at end as finished_at,
+  worker.name as worker_id,
+  coalesce(last.error ->> 'message', last.reason) as last_error,
+  last.error,
+  case when state.status = 'completed' then last.result end as result,
+  news.percent as progress_percent,
+  news.message as progress_message,
+  news.data as progress_data,
+  coalesce(job.depends_on, '{}') as depends_on,
+  job.options
+from queue.jobs as job
+join queue.types as type on type.id = job.type_id
+join queue.queues as line on line.id = job.queue_id
+left join queue.tenants as tenant on tenant.id = job.tenant_id
+left join queue.ready on ready.id = job.id
+left join queue.scheduled on scheduled.id = job.id
+left join queue.waiting on waiting.id = job.id
+left join lateral (
+  select run.* from queue.runs as run where run.job_id = job.id order by run.lease_id desc limit 1
+) as last on true
+left join (
+  select held.job_id, held.attempt, lease.id as lease_id, lease.claimed_at, lease.worker_id
+  from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as held (job_id, attempt)
+) as live on live.job_id = job.id and live.lease_id > coalesce(last.lease_id, 0)
+cross join lateral (
+  select
+    case
+      when ready.id is not null then 'pending'
+      when scheduled.id is not null then 'scheduled'
+      when waiting.id is not null then 'blocked'
+      when last.to_status in ('completed', 'failed', 'cancelled') then last.to_status
+      else 'processing'
+    end::queue.job_status as status,
+    coalesce(ready.at, scheduled.at, waiting.at) as token_at,
+    coalesce(
+      ready.attempt, scheduled.attempt, waiting.attempt, live.attempt,
+      case
+        when last.to_status in ('completed', 'failed', 'cancelled') then last.attempt
+        when last.outcome in ('snoozed', 'released') then last.attempt
+        when last.outcome = 'redriven' then 1
+        else last.attempt + 1
+      end,
+      1
+    ) as attempts
+) as state
+left join queue.workers as worker on worker.id = case
+  when state.status = 'processing' then live.worker_id else last.worker_id end
+left join queue.progress as news on news.job_id = job.id;
+comment on view public.job_queue is
+  'Every job with its status, attempts, progress, result. The status is where its token stands; see docs/states.md.';
+
+create view public.queue_jobs with (security_invoker = true) as
+select
+  job.id,
+  job.type as job_type,
+  job.status,
+  job.tenant_id,
+  job.priority,
+  job.payload,
+  job.attempts,
+  job.max_retries + 1 as max_attempts,
+  job.last_error as error_message,
+  job.result,
+  job.scheduled_at,
+  job.created_at,
+  job.started_at,
+  job.finished_at as completed_at
+from public.job_queue as job;
+comment on view public.queue_jobs is 'The rows of job_queue in the words of multi-tenant users: job_type, attempts of max_attempts, error_message.';
+
+create view public.job_dead_letter with (security_invoker = true) as
+select
+  dead.job_id as id,
+  type.name as type,
+  line.name as queue,
+  queue.priority_name(dead.priority) as priority,
+  dead.payload,
+  tenant.name as tenant_id,
+  dead.attempts::integer as attempts,
+  dead.max_retries::integer as max_retries,
+  dead.last_error,
+  dead.errors,
+  dead.fingerprint,
+  dead.redrive_count,
+  dead.created_at,
+  dead.failed_at,
+  dead.options
+from queue.dead_letters as dead
+join queue.types as type on type.id = dead.type_id
+join queue.queues as line on line.id = dead.queue_id
+left join queue.tenants as tenant on tenant.id = dead.tenant_id;
+comment on view public.job_dead_letter is 'Failed jobs with their payload, every error, a fingerprint that groups errors, and how often they were redriven.';
+
+-- The steps that write no row of their own are told from the rows beside them: a scheduled job became pending when
+-- its time came, a blocked one when its last parent ended.
+create view public.job_status_history with (security_invoker = true) as
+with act as not materialized (
+  select
+    run.job_id, run.lease_id, run.started_at, run.finished_at, run.worker_id, run.outcome, run.to_status, run.attempt,
+    run.from_status, run.retry_at, coalesce(run.reason, run.error ->> 'message') as reason,
+    lag(run.to_status) over earlier as before_status,
+    lag(run.retry_at) over earlier as before_retry_at
+  from queue.runs as run
+  window earlier as (partition by run.job_id order by run.lease_id)
+),
+step as not materialized (
+  select job.id as job_id, 0::bigint as seq, 0 as part, null::queue.job_status as from_status,
+    job.born as to_status, job.created_at as at, null::smallint as attempt, null::integer as worker_id, null::text as reason
+  from queue.jobs as job
+  union all
+  select act.job_id, act.lease_id, 1, coalesce(act.before_status, job.born), 'pending',
+    case coalesce(act.before_status, job.born)
+      when 'scheduled' then coalesce(act.before_retry_at, job.scheduled_at)
+      else coalesce((
+        select max(ended.finished_at) from queue.runs as ended
+        where ended.job_id = any (job.depends_on) and ended.finished_at <= act.started_at
+      ), act.started_at)
+    end, null, null, null
+  from act join queue.jobs as job on job.id = act.job_id
+  where act.from_status is null and coalesce(act.before_status, job.born) in ('scheduled', 'blocked')
+  union all
+  select act.job_id, act.lease_id, 2, 'pending', 'processing', act.started_at, act.attempt, act.worker_id, null
+  from act where act.from_status is null
+  union all
+  select act.job_id, act.lease_id, 3, coalesce(act.from_status, 'processing'), act.to_status, act.finished_at,
+    act.attempt, act.worker_id, coalesce(act.reason, nullif(act.outcome::text, act.to_status::text))
+  from act
+  union all
+  select held.job_id, lease.id, 2, 'pending', 'processing', lease.claimed_at, held.attempt, lease.worker_id, null
+  from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as held (job_id, attempt)
+  where not exists (select from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id)
+)
+select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status, step.at,
+  step.attempt::integer as attempt, worker.name as worker_id, step.reason, step.seq, step.part
+from step
+left join queue.workers as worker on worker.id = step.worker_id;
+comment on view public.job_status_history is
+  'One row for every change of a job''s status, in the order of seq and part: from, to, when, attempt, worker, reason.';

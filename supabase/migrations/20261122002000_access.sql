@@ -1,0 +1,176 @@
+-- Who may do what. Row level security is on and forced for every table; EXECUTE is taken from PUBLIC for every
+-- function. A role that does not exist is skipped: create it and call queue.grant_access() again.
+--
+--   the owner         everything: the machine's functions are security definer and run as it
+--   millrace_worker   enqueues, claims, settles, maintains; reads no table
+--   service_role      the same, operates, and reads the views (Supabase's backend key)
+--   authenticated     enqueues public types for its own tenant, reads its own tenant's jobs
+--   anon              nothing
+
+create function queue.caller_tenant_id()
+returns integer
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select tenant.id from queue.tenants as tenant where tenant.name = queue.caller_tenant();
+$$;
+comment on function queue.caller_tenant_id is 'The id of the tenant in the caller''s JWT, null when there is none.';
+
+do $$
+declare
+  v_table text;
+begin
+  for v_table in
+    select class.relname from pg_catalog.pg_class as class
+    where class.relnamespace = 'queue'::regnamespace and class.relkind in ('r', 'p')
+  loop
+    execute format('alter table queue.%I enable row level security', v_table);
+    execute format('alter table queue.%I force row level security', v_table);
+    -- The owner of a forced table needs a policy of its own, unless it has BYPASSRLS.
+    execute format('create policy machine on queue.%I to current_user using (true) with check (true)', v_table);
+  end loop;
+end;
+$$;
+
+revoke all on all tables in schema queue from public;
+revoke all on all sequences in schema queue from public;
+revoke execute on all functions in schema queue from public;
+revoke execute on function
+  public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
+  public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.cancel_job, public.retry_job,
+  public.redrive_jobs, public.purge_jobs, public.pause_queue, public.resume_queue, public.explain_job,
+  public.queue_stats, public.queue_health, public.trigger_queue_worker
+from public;
+
+create function queue.grant_worker(p_role text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  execute format('grant usage on schema queue to %I', p_role);
+  execute format('grant execute on function
+    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.register_worker, queue.heartbeat_worker,
+    queue.unregister_worker, queue.advance, queue.extend_leases, queue.arm_bells, queue.settle_one,
+    queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.job_outcome,
+    queue.parent_results, queue.trigger_worker, queue.forget_leases, queue.open_jobs,
+    public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
+    public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.trigger_queue_worker
+    to %I', p_role);
+end;
+$$;
+comment on function queue.grant_worker is 'Lets a role run workers: EXECUTE on what a worker calls, and nothing else.';
+
+create function queue.grant_operator(p_role text)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  perform queue.grant_worker(p_role);
+  execute format('grant execute on function
+    queue.cancel, queue.retry, queue.redrive, queue.purge, queue.set_paused, queue.explain, queue.stats, queue.health,
+    queue.status_of, queue.priority_name,
+    public.cancel_job, public.retry_job, public.redrive_jobs, public.purge_jobs, public.pause_queue,
+    public.resume_queue, public.explain_job, public.queue_stats, public.queue_health
+    to %I', p_role);
+  execute format('grant select on all tables in schema queue to %I', p_role);
+  execute format('grant select on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history to %I', p_role);
+  execute format('grant insert, update on queue.types, queue.queues, queue.tenants, queue.settings to %I', p_role);
+end;
+$$;
+comment on function queue.grant_operator is
+  'Lets a role operate the queue: all of a worker, the operators'' functions, the views, and the settings. For RLS it needs BYPASSRLS, as service_role has.';
+
+create function queue.grant_access()
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if to_regrole('millrace_worker') is not null then
+    perform queue.grant_worker('millrace_worker');
+  end if;
+  if to_regrole('service_role') is not null then
+    perform queue.grant_operator('service_role');
+  end if;
+  if to_regrole('anon') is not null then
+    revoke execute on function
+      public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
+      public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.cancel_job, public.retry_job,
+      public.redrive_jobs, public.purge_jobs, public.pause_queue, public.resume_queue, public.explain_job,
+      public.queue_stats, public.queue_health, public.trigger_queue_worker
+    from anon;
+    revoke all on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history from anon;
+  end if;
+  if to_regrole('authenticated') is not null then
+    revoke execute on function
+      public.get_next_job, public.claim_next_job, public.complete_job,
+      public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.cancel_job, public.retry_job,
+      public.redrive_jobs, public.purge_jobs, public.pause_queue, public.resume_queue, public.explain_job,
+      public.queue_stats, public.queue_health, public.trigger_queue_worker
+    from authenticated;
+    revoke all on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history from authenticated;
+    grant usage on schema queue to authenticated;
+    grant execute on function
+      public.enqueue_job, public.enqueue_jobs, queue.enqueue_one, queue.enqueue_many,
+      queue.caller_tenant_id, queue.priority_name
+    to authenticated;
+    grant select on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history to authenticated;
+    grant select on
+      queue.jobs, queue.runs, queue.ready, queue.scheduled, queue.waiting, queue.leases, queue.types, queue.queues,
+      queue.tenants, queue.workers, queue.progress, queue.dead_letters
+    to authenticated;
+    perform queue.make_tenant_policies();
+  end if;
+end;
+$$;
+comment on function queue.grant_access is 'Gives the roles of Supabase, and millrace_worker, what they may do; safe to call again.';
+
+-- A tenant sees the facts of its own jobs, and of every other table only what belongs to a job it sees.
+create function queue.make_tenant_policies()
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_table text;
+begin
+  if exists (select from pg_catalog.pg_policies where schemaname = 'queue' and policyname = 'tenant_reads') then
+    return;
+  end if;
+  foreach v_table in array array['jobs', 'dead_letters'] loop
+    execute format('create policy tenant_reads on queue.%I for select to authenticated
+      using (tenant_id = (select queue.caller_tenant_id()))', v_table);
+  end loop;
+  foreach v_table in array array['ready', 'scheduled', 'waiting'] loop
+    execute format('create policy tenant_reads on queue.%I for select to authenticated
+      using (exists (select from queue.jobs as job where job.id = %I.id))', v_table, v_table);
+  end loop;
+  foreach v_table in array array['runs', 'progress'] loop
+    execute format('create policy tenant_reads on queue.%I for select to authenticated
+      using (exists (select from queue.jobs as job where job.id = %I.job_id))', v_table, v_table);
+  end loop;
+  foreach v_table in array array['types', 'queues'] loop
+    execute format('create policy tenant_reads on queue.%I for select to authenticated using (true)', v_table);
+  end loop;
+  create policy tenant_reads on queue.tenants for select to authenticated
+    using (id = (select queue.caller_tenant_id()));
+  -- Leases and workers are nobody's but the operator's: the status of a job needs neither.
+  create policy tenant_reads on queue.leases for select to authenticated using (false);
+  create policy tenant_reads on queue.workers for select to authenticated using (false);
+end;
+$$;
+comment on function queue.make_tenant_policies is 'The row level security policies of signed-in end users.';
+
+revoke execute on function queue.caller_tenant_id, queue.grant_worker, queue.grant_operator, queue.grant_access,
+  queue.make_tenant_policies from public;
+
+select queue.extend_partitions();
+select queue.grant_access();
