@@ -97,7 +97,7 @@ declare
 begin
   perform queue.check_job(item.payload, item.priority, item.scheduled_at, item.max_retries, item.idempotency_key)
   from unnest(p_jobs) as item
-  where queue.priority_rank(item.priority) is null
+  where item.priority not in ('critical', 'high', 'normal', 'low')
     or pg_column_size(item.payload) > v_limit
     or not isfinite(item.scheduled_at)
     or item.max_retries not between 0 and 10000

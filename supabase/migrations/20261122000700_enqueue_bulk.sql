@@ -137,7 +137,7 @@ begin
       made.id, item.scheduled_at, type.id as type_id, line.id as queue_id, coalesce(tenant.id, 0) as tenant_id,
       case when line.is_fifo then 0 else coalesce(tenant.id, 0) end as lane,
       coalesce(item.max_retries, type.max_retries) as max_retries,
-      queue.priority_rank(item.priority) as priority, item.payload, item.options,
+      array_position(array['critical', 'high', 'normal', 'low'], item.priority) - 1 as priority, item.payload, item.options,
       coalesce(item.scheduled_at > v_now, false) as is_future,
       gate.open_parents, gate.parents
     from unnest(v_jobs) as item

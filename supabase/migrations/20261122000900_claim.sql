@@ -81,7 +81,8 @@ comment on function queue.lines is 'The ids of the queues a claim reads, without
 create function queue.take_lane(
   p_queue_id integer, p_priority smallint, p_lane integer, p_type_ids integer[], p_tenant_id integer,
   p_from_at timestamptz, p_from_id bigint, p_limit integer,
-  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_at timestamptz
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[],
+  out o_last_at timestamptz, out o_last_id bigint
 )
 language plpgsql
 volatile
@@ -113,6 +114,7 @@ begin
     array_agg(taken.crashes order by taken.at, taken.id), max(taken.at)
   into o_ids, o_attempts, o_crashes, o_last_at
   from taken;
+  o_last_id := o_ids[cardinality(o_ids)];
 end;
 $$;
 comment on function queue.take_lane is

@@ -32,14 +32,15 @@ begin
   if p_mark ->> 'at' is not null and (p_mark ->> 'q')::integer = any (v_lines) then
     select * into v_part from queue.take_lane(
       (p_mark ->> 'q')::integer, (p_mark ->> 'p')::smallint, (p_mark ->> 'l')::integer, p_type_ids, null,
-      (p_mark ->> 'at')::timestamptz, 0, v_rest);
+      (p_mark ->> 'at')::timestamptz, (p_mark ->> 'id')::bigint, v_rest);
     if v_part.o_ids is not null then
       o_ids := v_part.o_ids;
       o_attempts := v_part.o_attempts;
       v_crashes := v_part.o_crashes;
       v_rest := v_rest - cardinality(o_ids);
       o_mark := json_build_object(
-        'q', p_mark -> 'q', 'p', p_mark -> 'p', 'l', p_mark -> 'l', 'at', v_part.o_last_at);
+        'q', p_mark -> 'q', 'p', p_mark -> 'p', 'l', p_mark -> 'l',
+        'at', v_part.o_last_at, 'id', v_part.o_last_id);
     end if;
   end if;
 
@@ -88,7 +89,8 @@ begin
           v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,
           '-infinity', 0, v_rest);
         o_mark := case when v_part.o_last_at is not null then json_build_object(
-          'q', v_head.queue_id, 'p', v_head.priority, 'l', v_head.lane, 'at', v_part.o_last_at) end;
+          'q', v_head.queue_id, 'p', v_head.priority, 'l', v_head.lane,
+          'at', v_part.o_last_at, 'id', v_part.o_last_id) end;
       end if;
       if v_part.o_ids is not null then
         o_ids := o_ids || v_part.o_ids;

@@ -114,26 +114,34 @@ begin
   if v_alive is null then
     return;
   end if;
-  with held as (
+  -- Fences for the planner, which can't know how long arrays are: the arrays are opened once, joined by hash, and
+  -- only then each job is looked up (it must not have a run under this lease).
+  with held as materialized (
     select lease.id as lease_id, lease.worker_id, lease.claimed_at, part.job_id, part.attempt
     from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as part (job_id, attempt)
     where lease.id = any (v_alive)
+  ),
+  given as materialized (
+    select item.* from rows from (
+      unnest(p_lease_ids, p_job_ids, p_elapsed_ms), json_array_elements(coalesce(p_results, '[]'))
+    ) as item (lease_id, job_id, elapsed_ms, result)
+  ),
+  matched as materialized (
+    select held.*, given.elapsed_ms, given.result
+    from given join held on held.lease_id = given.lease_id and held.job_id = given.job_id
   ),
   done as (
     insert into queue.runs (
       job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, result
     )
-    select held.job_id, held.lease_id,
-      least(coalesce(v_now - given.elapsed_ms * interval '1 millisecond', held.claimed_at), v_now), v_now,
-      held.worker_id, 'completed', 'completed', held.attempt,
-      case when json_typeof(given.result) <> 'null' then given.result::jsonb end
-    from rows from (
-      unnest(p_lease_ids, p_job_ids, p_elapsed_ms), json_array_elements(coalesce(p_results, '[]'))
-    ) as given (lease_id, job_id, elapsed_ms, result)
-    join held on held.lease_id = given.lease_id and held.job_id = given.job_id
+    select matched.job_id, matched.lease_id,
+      least(coalesce(v_now - matched.elapsed_ms * interval '1 millisecond', matched.claimed_at), v_now), v_now,
+      matched.worker_id, 'completed', 'completed', matched.attempt,
+      case when json_typeof(matched.result) <> 'null' then matched.result::jsonb end
+    from matched
     where (
-      -- A scalar look-up and no join: this must be an index probe for each job, whatever the planner believes.
-      select run.job_id from queue.runs as run where run.job_id = held.job_id and run.lease_id = held.lease_id
+      select run.job_id from queue.runs as run
+      where run.job_id = matched.job_id and run.lease_id = matched.lease_id
     ) is null
     returning job_id, lease_id
   ),

@@ -103,9 +103,11 @@ set enable_hashjoin = off
 set jit = off
 as $$
   select coalesce(json_agg(json_build_array(
-    held.lease_id::text, held.id::text, type.name, line.name, queue.priority_name(job.priority), job.payload,
-    tenant.name, held.attempt, job.max_retries, queue.epoch_ms(job.created_at), queue.epoch_ms(job.scheduled_at),
-    job.options
+    held.lease_id::text, held.id::text, type.name, line.name,
+    -- Written out: a call of a function for each job would cost more than all the rest.
+    (array['critical', 'high', 'normal', 'low'])[job.priority + 1], job.payload, tenant.name, held.attempt,
+    job.max_retries, floor(extract(epoch from job.created_at) * 1000)::bigint,
+    floor(extract(epoch from job.scheduled_at) * 1000)::bigint, job.options
   ) order by held.position), '[]')
   from unnest(p_ids, p_attempts, p_leases) with ordinality as held (id, attempt, lease_id, position)
   join queue.jobs as job on job.id = held.id
@@ -246,7 +248,8 @@ begin
     select * into v_claim from queue.claim(
       p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, null, p_limit, p_lease_ms, p_mark);
   else
-    select null::bigint[] as o_ids, null::timestamptz as o_expires_at, null::json as o_mark into v_claim;
+    select null::bigint[] as o_ids, null::smallint[] as o_attempts, null::bigint[] as o_leases,
+      null::timestamptz as o_expires_at, null::json as o_mark into v_claim;
   end if;
 
   return json_build_object(

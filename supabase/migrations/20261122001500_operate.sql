@@ -14,18 +14,18 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 begin
-  delete from queue.ready as token where token.id = p_job_id returning 'pending', token.attempt into o_status, o_attempt;
+  delete from queue.ready as token where token.id = p_job_id returning queue.job_status 'pending', token.attempt into o_status, o_attempt;
   if o_status is null then
     delete from queue.scheduled as token where token.id = p_job_id
-    returning 'scheduled', token.attempt into o_status, o_attempt;
+    returning queue.job_status 'scheduled', token.attempt into o_status, o_attempt;
   end if;
   if o_status is null then
     delete from queue.waiting as token where token.id = p_job_id
-    returning 'blocked', token.attempt into o_status, o_attempt;
+    returning queue.job_status 'blocked', token.attempt into o_status, o_attempt;
   end if;
   if o_status is null then
     -- It may have been promoted between the looks.
-    delete from queue.ready as token where token.id = p_job_id returning 'pending', token.attempt into o_status, o_attempt;
+    delete from queue.ready as token where token.id = p_job_id returning queue.job_status 'pending', token.attempt into o_status, o_attempt;
   end if;
 end;
 $$;

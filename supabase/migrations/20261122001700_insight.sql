@@ -14,7 +14,7 @@ declare
   v_job record;
   v_lease record;
   v_last record;
-  v_reasons jsonb := '[]';
+  v_reasons jsonb := jsonb '[]';
   v_timeout interval := (select settings.worker_timeout from queue.settings);
   v_ahead bigint;
 begin
@@ -172,7 +172,7 @@ declare
   v_dead bigint;
   v_paused bigint;
   v_snapshot_age double precision;
-  v_problems jsonb := '[]';
+  v_problems jsonb := jsonb '[]';
 begin
   select count(*) into v_workers from queue.workers as worker
   where worker.is_registered and worker.seen_at > v_now - v_timeout;
