@@ -1,0 +1,33 @@
+/** Everything that can be said about the code without running it: `npm run check`. */
+import { type CommandResult, runScript, runTool } from "./run.ts";
+
+const CHECKS: readonly (readonly [name: string, run: () => Promise<CommandResult>])[] = [
+  ["types", () => runTool("tsc", ["-p", "."])],
+  [
+    "format and lint",
+    () =>
+      runTool("biome", [
+        "ci",
+        "--colors=off",
+        "--error-on-warnings",
+        "--diagnostic-level=warn",
+        ".",
+      ]),
+  ],
+  ["import direction", () => runScript("check-imports.ts")],
+  ["deno check", () => runTool("deno", ["check", "src/index.ts"], { DENO_NO_UPDATE_CHECK: "1" })],
+  ["dead exports", () => runScript("check-exports.ts")],
+  ["file sizes", () => runScript("check-sizes.ts")],
+  ["build", () => runScript("build.ts")],
+  ["package", () => runTool("publint", ["run", ".", "--strict"])],
+];
+
+for (const [name, run] of CHECKS) {
+  const start = performance.now();
+  const { ok, output } = await run();
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(`${ok ? "ok    " : "FAILED"} ${name.padEnd(18)} ${seconds.padStart(5)} s`);
+  if (ok) continue;
+  console.log(output.trim().replaceAll(/^/gm, "       "));
+  process.exitCode = 1;
+}

@@ -1,0 +1,92 @@
+import { access } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { parseAddress } from "../db/address.ts";
+import { checkSchema } from "../db/migrate.ts";
+import { connect } from "../db/postgres-js.ts";
+import type { Sql } from "../db/sql.ts";
+import { resolveDatabase } from "../embedded/resolve-database.ts";
+import { CliError } from "./cli-error.ts";
+import type { CliContext } from "./context.ts";
+import { EXIT } from "./exit-codes.ts";
+
+/** A database to work with. It is let go of when the command ends. */
+export interface OpenDatabase {
+  readonly sql: Sql;
+  readonly source: "given" | "local";
+  /** Where it is, fit for people: host and database, or the local folder. Never a password. */
+  readonly place: string;
+  /** Version of a local server, which we know without asking. */
+  readonly version?: string;
+}
+
+export interface OpenOptions {
+  /** What must be there: the queue in the version we know, or anything. @default "current" */
+  readonly schema?: "current" | "any";
+  /** Whether a local database may be made where none was before. @default false */
+  readonly mayCreate?: boolean;
+  /** The most connections. @default 2 */
+  readonly max?: number;
+}
+
+/** `--database-url`, else DATABASE_URL, else the local Postgres of this project. */
+export async function openDatabase(
+  context: CliContext,
+  { schema = "current", mayCreate = false, max = 2 }: OpenOptions = {},
+): Promise<OpenDatabase> {
+  const given = context.databaseUrl ?? context.env["DATABASE_URL"];
+  const opened = given ? openGiven(context, given, max) : await openLocal(context, mayCreate, max);
+  if (schema === "current") await checkSchema(opened.sql);
+  return opened;
+}
+
+function openGiven(context: CliContext, url: string, max: number): OpenDatabase {
+  const address = parseAddress(url);
+  const sql = connect(url, { max, applicationName: "millrace cli" });
+  context.onEnd(() => sql.close());
+  const name = new URL(url).pathname.slice(1);
+  return { sql, source: "given", place: `${address.host}${name && `/${name}`}` };
+}
+
+async function openLocal(context: CliContext, mayCreate: boolean, max: number): Promise<OpenDatabase> {
+  const folder = await localFolder(context.cwd);
+  if (!folder.exists && !mayCreate) {
+    throw new CliError({
+      code: "NO_DATABASE",
+      what: "There is no database to look at",
+      why: "Neither --database-url nor DATABASE_URL is set, and this project has no local database yet",
+      fix: "Set DATABASE_URL, or make a local database with `millrace dev <app>` or `millrace migrate up`",
+      exitCode: EXIT.database,
+    });
+  }
+  const dataDir = join(folder.path, "postgres");
+  const server = await resolveDatabase(
+    { ...context.env, DATABASE_URL: undefined },
+    { dataDir, env: context.env },
+  );
+  context.onEnd(() => server.stop());
+  context.terminal.hide([server.url]);
+  const sql = connect(server.url, { max, applicationName: "millrace cli" });
+  context.onEnd(() => sql.close());
+  return {
+    sql,
+    source: "local",
+    place: relative(context.cwd, dataDir) || dataDir,
+    ...(server.version !== undefined && { version: server.version }),
+  };
+}
+
+/** `.millrace` here or in a folder above, so that a second terminal finds it from anywhere in the project. */
+async function localFolder(cwd: string): Promise<{ path: string; exists: boolean }> {
+  for (let folder = cwd; ; folder = dirname(folder)) {
+    const path = join(folder, ".millrace");
+    if (await exists(path)) return { path, exists: true };
+    if (folder === dirname(folder)) return { path: join(cwd, ".millrace"), exists: false };
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,43 @@
+const REPLACEMENT = "***";
+
+/** Passwords shorter than this occur in ordinary words too; they are only masked within URLs. */
+const SHORTEST_SECRET = 8;
+
+const PATTERNS: readonly [RegExp, string][] = [
+  // postgres://user:password@host; greedy, because a password may hold an @ that was not encoded.
+  [/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@"']*:)[^\s"']*@/gi, `$1${REPLACEMENT}@`],
+  [/(\bpassword=)[^\s&"']+/gi, `$1${REPLACEMENT}`],
+  [/\bsb_secret_[\w-]+/g, `sb_secret_${REPLACEMENT}`],
+  [/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+/g, REPLACEMENT],
+];
+
+/** Hides passwords and keys in a text that people will see. */
+export type Mask = (text: string) => string;
+
+/** Masks what looks like a secret, and the passwords of these URLs wherever they stand. */
+export function createMask(urls: readonly (string | undefined)[]): Mask {
+  const secrets = urls.flatMap((url) => (url === undefined ? [] : passwordsOf(url)));
+  return (text) => {
+    let masked = text;
+    for (const [pattern, replacement] of PATTERNS) masked = masked.replace(pattern, replacement);
+    for (const secret of secrets) masked = masked.replaceAll(secret, REPLACEMENT);
+    return masked;
+  };
+}
+
+function passwordsOf(text: string): string[] {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || url.password.length < SHORTEST_SECRET) return [];
+  const plain = decode(url.password);
+  // `postgres:postgres@…/postgres`: hiding the word everywhere would hide too much.
+  const names = [url.username, url.hostname, url.pathname.slice(1)];
+  return names.includes(plain) ? [] : [...new Set([url.password, plain])];
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

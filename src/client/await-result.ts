@@ -1,0 +1,67 @@
+import { wholeNumber } from "../core/check-options.ts";
+import type { Clock } from "../core/clock.ts";
+import {
+  JobCancelledError,
+  type JobErrorJson,
+  JobFailedError,
+  ResultTimeoutError,
+  UnknownJobError,
+} from "../core/errors.ts";
+import { deadline, sleep } from "../core/signals.ts";
+import { type JobOutcome, jobOutcome } from "../db/enqueue-functions.ts";
+import type { Queryable } from "../db/sql.ts";
+
+export interface ResultOptions {
+  /** How long to wait at most. @default 30_000 */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** The first look comes soon, for jobs that take milliseconds; later ones grow rarer, for jobs that take minutes. */
+const FIRST_LOOK_MS = 5;
+const RAREST_LOOK_MS = 1_000;
+const LOOK_GROWTH = 1.5;
+
+/**
+ * Waits until a job has ended; answers its result.
+ *
+ * Throws JobFailedError, JobCancelledError, UnknownJobError, ResultTimeoutError, or the signal's reason. The job goes on whatever
+ * happens here.
+ */
+export async function awaitResult(
+  db: Queryable,
+  id: string,
+  { timeoutMs = 30_000, signal }: ResultOptions,
+  clock: Clock,
+): Promise<unknown> {
+  wholeNumber("timeoutMs", timeoutMs, 0, Number.MAX_SAFE_INTEGER);
+  const patience = deadline(timeoutMs, () => new ResultTimeoutError(id, timeoutMs), signal, clock);
+  try {
+    for (let wait = FIRST_LOOK_MS; ; wait = Math.min(wait * LOOK_GROWTH, RAREST_LOOK_MS)) {
+      const outcome = await jobOutcome(db, id, patience.signal);
+      const ended = verdict(id, outcome);
+      if (ended) return ended.result;
+      await sleep(wait, patience.signal, clock);
+    }
+  } finally {
+    patience.release();
+  }
+}
+
+function verdict(id: string, outcome: JobOutcome | null): { result: unknown } | undefined {
+  switch (outcome?.status) {
+    case undefined:
+      throw new UnknownJobError(id);
+    case "completed":
+      return { result: outcome?.result };
+    case "failed":
+      throw new JobFailedError(id, outcome?.attempts ?? 0, toErrorJson(outcome?.error));
+    case "cancelled":
+      throw new JobCancelledError(id, outcome?.error?.message);
+  }
+  return undefined;
+}
+
+function toErrorJson(error: JobOutcome["error"] | undefined): JobErrorJson | undefined {
+  return error ? { ...error, name: error.name ?? "Error" } : undefined;
+}

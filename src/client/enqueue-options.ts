@@ -1,0 +1,82 @@
+import { refused } from "../core/check-options.ts";
+import {
+  type BackoffOptions,
+  checkMaxRetries,
+  checkPriority,
+  type Job,
+  type Priority,
+  toBackoff,
+} from "../core/define-job.ts";
+import { type Duration, toMs } from "../core/durations.ts";
+import { parseInput } from "../core/input.ts";
+import { encodePayload } from "../core/json.ts";
+import type { NewJob } from "../db/enqueue-functions.ts";
+
+/** What can be said of one job. What is left out comes from the job's definition, then from the database. */
+export interface EnqueueOptions {
+  readonly priority?: Priority;
+  readonly queue?: string;
+  readonly tenantId?: string;
+  /** Run it no sooner than this from now, by the database's clock. Not together with `at`. */
+  readonly delay?: Duration;
+  /** Run it no sooner than at this time. Not together with `delay`. */
+  readonly at?: Date;
+  readonly maxRetries?: number;
+  /** How long one attempt may take. */
+  readonly timeout?: Duration;
+  readonly backoff?: BackoffOptions;
+  /** A job with the same key and type that exists already takes the place of this one. */
+  readonly idempotencyKey?: string;
+  /** The job waits until all of these have completed. */
+  readonly dependsOn?: readonly JobReference[];
+  /** What happens when one of them fails or is cancelled. @default "cancel" */
+  readonly onParentFailure?: "cancel" | "run";
+}
+
+/** A job by its id, or by anything that has one, such as what `enqueue` returns. */
+export type JobReference = string | { readonly id: string };
+
+/** Checks input and options and puts them into the words of the database. */
+export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions): Promise<NewJob> {
+  // Only a check: what is stored is the input as given, and the worker parses it again. So a schema may transform.
+  await parseInput(job, input);
+  if (options.at && options.delay !== undefined) {
+    throw refused("delay", 'must not come together with "at"', options.delay);
+  }
+  return {
+    type: job.type,
+    payload: encodePayload(input),
+    priority: checkPriority(options.priority) ?? job.priority,
+    scheduledAt: options.at && isoTime(options.at),
+    delayMs: options.delay === undefined ? undefined : toMs(options.delay, "delay"),
+    tenantId: options.tenantId,
+    queue: options.queue ?? job.queue,
+    maxRetries: checkMaxRetries(options.maxRetries) ?? job.maxRetries,
+    dependsOn: options.dependsOn?.map(idOf),
+    idempotencyKey: options.idempotencyKey,
+    options: storedOptions(job, options),
+  };
+}
+
+export function idOf(reference: JobReference): string {
+  const id = typeof reference === "string" ? reference : reference.id;
+  if (!/^\d{1,19}$/.test(id)) throw refused("id", "must be the id of a job", id);
+  return id;
+}
+
+function isoTime(at: Date): string {
+  if (Number.isNaN(at.getTime())) throw refused("at", "must be a valid date", at.toString());
+  return at.toISOString();
+}
+
+function storedOptions(job: Job, options: EnqueueOptions): NewJob["options"] {
+  const backoff = { ...job.backoff, ...(options.backoff && toBackoff(options.backoff)) };
+  const stored = {
+    ...(Object.keys(backoff).length > 0 && {
+      backoff: { base_ms: backoff.baseMs, cap_ms: backoff.capMs, jitter: backoff.jitter },
+    }),
+    ...(options.timeout !== undefined && { timeout_ms: toMs(options.timeout, "timeout") }),
+    ...(options.onParentFailure && { on_parent_failure: options.onParentFailure }),
+  };
+  return Object.keys(stored).length > 0 ? stored : undefined;
+}

@@ -1,0 +1,76 @@
+import type { Job } from "../core/define-job.ts";
+import { InvalidPayloadError } from "../core/errors.ts";
+import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
+import type { Queryable } from "../db/sql.ts";
+import type { ResultOptions } from "./await-result.ts";
+import { type EnqueueOptions, toNewJob } from "./enqueue-options.ts";
+import { buildFlow, type Flow } from "./flow.ts";
+
+/** A job that is durable once the transaction it was enqueued in has committed. */
+export interface EnqueuedJob<Output = unknown> {
+  readonly id: string;
+  /** `existing`: a job with this idempotency key was there already, and this is it. */
+  readonly outcome: "created" | "existing";
+  /**
+   * Waits until the job has ended, and answers its result. Throws JobFailedError with the last error, JobCancelledError,
+   * ResultTimeoutError after `timeoutMs` (default 30 s).
+   */
+  result(options?: ResultOptions): Promise<Output>;
+}
+
+/** Makes jobs durable, in a transaction of its own or in the caller's. */
+export interface Enqueuer {
+  /**
+   * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema.
+   */
+  enqueue<Input, Output, Given>(
+    job: Job<Input, Output, Given>,
+    input: NoInfer<Given>,
+    options?: EnqueueOptions,
+  ): Promise<EnqueuedJob<Output>>;
+
+  /** Enqueues many jobs of one type in one statement: all or none. At most 100,000. Options may differ from job to job. */
+  enqueueMany<Input, Output, Given>(
+    job: Job<Input, Output, Given>,
+    inputs: readonly NoInfer<Given>[],
+    options?: EnqueueOptions | ((input: NoInfer<Given>, index: number) => EnqueueOptions),
+  ): Promise<EnqueuedJob<Output>[]>;
+
+  /** Enqueues jobs that depend on each other in one statement: all or none. Answers what `build` returns. */
+  flow<T>(build: (flow: Flow) => T): Promise<T>;
+}
+
+/** How a made job becomes what the caller holds. */
+export type ToHandle = (made: MadeJob) => EnqueuedJob;
+
+export function createEnqueuer(db: Queryable, toHandle: ToHandle): Enqueuer {
+  return {
+    async enqueue(job, input, options = {}) {
+      const made = await enqueueOne(db, await toNewJob(job, input, options));
+      return toHandle(made) as EnqueuedJob<never>;
+    },
+    async enqueueMany(job, inputs, options = {}) {
+      const jobs: NewJob[] = [];
+      for (const [index, input] of inputs.entries()) {
+        const own = typeof options === "function" ? options(input, index) : options;
+        jobs.push(await atIndex(index, toNewJob(job, input, own)));
+      }
+      const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
+      return made.map(toHandle) as EnqueuedJob<never>[];
+    },
+    flow: (build) => buildFlow(db, toHandle, build),
+  };
+}
+
+async function atIndex<T>(index: number, check: Promise<T>): Promise<T> {
+  try {
+    return await check;
+  } catch (error) {
+    if (!(error instanceof InvalidPayloadError)) throw error;
+    throw new InvalidPayloadError(
+      `[${index}]${error.path === "" || error.path.startsWith("[") ? "" : "."}${error.path}`,
+      error.reason,
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,104 @@
+import type { Job } from "../core/define-job.ts";
+import { QueueError } from "../core/errors.ts";
+import { enqueueMany, type NewJob } from "../db/enqueue-functions.ts";
+import type { Queryable } from "../db/sql.ts";
+import type { ResultOptions } from "./await-result.ts";
+import { type EnqueueOptions, idOf, toNewJob } from "./enqueue-options.ts";
+import type { EnqueuedJob, ToHandle } from "./enqueuer.ts";
+
+/** Collects the jobs of a flow. */
+export interface Flow {
+  /** Adds a job. `after` names jobs of this flow, `dependsOn` jobs that exist already; it waits for all of them. */
+  add<Input, Output, Given>(
+    job: Job<Input, Output, Given>,
+    input: NoInfer<Given>,
+    options?: FlowOptions,
+  ): FlowJob<Output>;
+}
+
+export interface FlowOptions extends Omit<EnqueueOptions, "idempotencyKey"> {
+  readonly after?: FlowJob | readonly FlowJob[];
+}
+
+/** A job of a flow. Its id is known once the flow is enqueued. */
+export interface FlowJob<Output = unknown> extends EnqueuedJob<Output> {
+  /** Its name within the flow. */
+  readonly ref: string;
+}
+
+/** The id of a flow's job was read before the flow was enqueued. */
+export class FlowNotEnqueuedError extends QueueError {
+  override readonly name = "FlowNotEnqueuedError";
+  readonly code = "FLOW_NOT_ENQUEUED";
+}
+
+interface Entry {
+  readonly handle: Handle;
+  readonly job: Job;
+  readonly input: unknown;
+  readonly options: FlowOptions;
+}
+
+class Handle implements FlowJob {
+  readonly ref: string;
+  #enqueued: EnqueuedJob | undefined;
+
+  constructor(ref: string) {
+    this.ref = ref;
+  }
+
+  settle(enqueued: EnqueuedJob): void {
+    this.#enqueued = enqueued;
+  }
+
+  get id(): string {
+    return this.#get().id;
+  }
+
+  get outcome(): EnqueuedJob["outcome"] {
+    return this.#get().outcome;
+  }
+
+  result(options?: ResultOptions): Promise<unknown> {
+    return this.#get().result(options);
+  }
+
+  #get(): EnqueuedJob {
+    if (this.#enqueued) return this.#enqueued;
+    throw new FlowNotEnqueuedError("This job has no id yet: its flow is still being built", {
+      hint: "Inside of flow(), depend on it with `after`; read its id once flow() has resolved.",
+    });
+  }
+}
+
+export async function buildFlow<T>(
+  db: Queryable,
+  toHandle: ToHandle,
+  build: (flow: Flow) => T,
+): Promise<T> {
+  const entries: Entry[] = [];
+  const built = build({
+    add(job, input, options = {}) {
+      const handle = new Handle(String(entries.length + 1));
+      entries.push({ handle, job, input, options });
+      return handle as unknown as FlowJob<never>;
+    },
+  });
+  const jobs: NewJob[] = [];
+  for (const entry of entries) jobs.push(await toFlowJob(entry));
+  const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
+  for (const [index, one] of made.entries()) entries[index]?.handle.settle(toHandle(one));
+  return built;
+}
+
+async function toFlowJob({ handle, job, input, options }: Entry): Promise<NewJob> {
+  const { after = [], ...rest } = options;
+  const parents = Array.isArray(after) ? (after as readonly FlowJob[]) : [after as FlowJob];
+  const made = await toNewJob(job, input, rest);
+  return {
+    ...made,
+    dependsOn: rest.dependsOn?.map(idOf),
+    ref: handle.ref,
+    dependsOnRefs: parents.length > 0 ? parents.map((parent) => parent.ref) : undefined,
+  };
+}

@@ -1,0 +1,83 @@
+import { type ErrorDetails, QueueError } from "./errors.ts";
+
+/** The database cannot be reached, or went away. Waiting and trying again may help. */
+export class DatabaseUnreachableError extends QueueError {
+  override readonly name = "DatabaseUnreachableError";
+  readonly code = "DATABASE_UNREACHABLE";
+  /** Host and port, never the password. */
+  readonly host: string;
+
+  constructor(host: string, reason: string, details: ErrorDetails = {}) {
+    super(`Cannot reach the database at ${host}: ${reason}`, {
+      hint: "Check that Postgres runs there and that the address is right.",
+      ...details,
+    });
+    this.host = host;
+  }
+}
+
+/** The database refuses this user, password or database name. Trying again does not help. */
+export class DatabaseCredentialsError extends QueueError {
+  override readonly name = "DatabaseCredentialsError";
+  readonly code = "DATABASE_CREDENTIALS";
+  readonly host: string;
+
+  constructor(host: string, reason: string, details: ErrorDetails = {}) {
+    super(`The database at ${host} refuses to let us in: ${reason}`, {
+      hint: "Check user, password and database name in the connection string.",
+      ...details,
+    });
+    this.host = host;
+  }
+}
+
+/** The role may not do this. */
+export class NotAllowedError extends QueueError {
+  override readonly name = "NotAllowedError";
+  readonly code = "NOT_ALLOWED";
+}
+
+/** This library and the schema in the database don't fit each other. */
+export class SchemaVersionError extends QueueError {
+  override readonly name = "SchemaVersionError";
+  readonly code = "SCHEMA_VERSION";
+  readonly expected: number;
+  /** The version in the database; null when the queue is not installed there. */
+  readonly found: number | null;
+
+  constructor(expected: number, found: number | null, details: ErrorDetails = {}) {
+    super(schemaMessage(expected, found), {
+      hint:
+        found !== null && found > expected
+          ? "Update the millrace package."
+          : "Run `millrace migrate up`, or apply the migrations with the Supabase CLI.",
+      ...details,
+    });
+    this.expected = expected;
+    this.found = found;
+  }
+}
+
+/** LISTEN cannot be had on this connection; a transaction-mode pooler swallows it. Polling works. */
+export class ListenUnavailableError extends QueueError {
+  override readonly name = "ListenUnavailableError";
+  readonly code = "LISTEN_UNAVAILABLE";
+}
+
+/** The database refused a statement for a reason that has no error class of its own. */
+export class QueueSqlError extends QueueError {
+  override readonly name = "QueueSqlError";
+  readonly code = "SQL_ERROR";
+  readonly sqlstate: string;
+
+  constructor(sqlstate: string, message: string, details: ErrorDetails = {}) {
+    super(message, details);
+    this.sqlstate = sqlstate;
+  }
+}
+
+function schemaMessage(expected: number, found: number | null): string {
+  if (found === null) return "The queue is not installed in this database";
+  const relation = found > expected ? "newer" : "older";
+  return `The queue's schema in this database is ${relation} (version ${found}) than this library needs (version ${expected})`;
+}

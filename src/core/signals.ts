@@ -1,0 +1,76 @@
+import { type Clock, systemClock } from "./clock.ts";
+
+/** Waits `ms`, or until the signal aborts: then it rejects with the signal's reason. */
+export function sleep(ms: number, signal?: AbortSignal, clock: Clock = systemClock): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const cancel = clock.setTimer(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    function onAbort(): void {
+      cancel();
+      reject(signal?.reason);
+    }
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Waits `ms`, or less if the signal aborts. Never rejects. */
+export function pause(ms: number, signal: AbortSignal, clock: Clock = systemClock): Promise<void> {
+  return sleep(ms, signal, clock).catch(() => undefined);
+}
+
+/** A signal together with the means to let go of what it listens to. */
+export interface LinkedSignal {
+  readonly signal: AbortSignal;
+  /** Stops listening and clears the timer. Calling it twice is fine. */
+  release(): void;
+}
+
+/** Aborts as soon as one of the signals does, with that one's reason. */
+export function anySignal(signals: readonly (AbortSignal | undefined)[]): LinkedSignal {
+  const controller = new AbortController();
+  const undo: (() => void)[] = [];
+  for (const signal of signals) {
+    if (!signal) continue;
+    if (signal.aborted) {
+      controller.abort(signal.reason);
+      break;
+    }
+    const onAbort = (): void => controller.abort(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    undo.push(() => signal.removeEventListener("abort", onAbort));
+  }
+  return { signal: controller.signal, release: () => undo.splice(0).forEach((f) => void f()) };
+}
+
+/** Aborts after `ms` with the reason that `reason` makes, or when `parent` aborts. */
+export function deadline(
+  ms: number,
+  reason: () => unknown,
+  parent?: AbortSignal,
+  clock: Clock = systemClock,
+): LinkedSignal {
+  const controller = new AbortController();
+  const cancel = clock.setTimer(() => controller.abort(reason()), ms);
+  const linked = anySignal([controller.signal, parent]);
+  return {
+    signal: linked.signal,
+    release() {
+      cancel();
+      linked.release();
+    },
+  };
+}
+
+/** Settles as the promise does, or rejects with the signal's reason, whichever comes first. */
+export function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

@@ -1,0 +1,194 @@
+import { backoffDelay } from "../core/backoff.ts";
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { pause, raceSignal } from "../core/signals.ts";
+import { seeOwnNotification } from "./listen-probe.ts";
+import type { QueryOptions, Sql, SqlParam, SqlRow, SqlTransaction } from "./sql.ts";
+import { translateError } from "./sqlstate.ts";
+
+/** The part of node-postgres that is used here; its pools and clients both have it. */
+export interface PgQueryable {
+  query(config: { text: string; values?: unknown[]; name?: string }): Promise<{ rows: SqlRow[] }>;
+}
+
+export interface PgPool extends PgQueryable {
+  connect(): Promise<PgClient>;
+  on(event: "error", listener: (error: Error) => void): unknown;
+  readonly options?: { readonly host?: string | undefined; readonly port?: number | undefined };
+}
+
+export interface PgClient extends PgQueryable {
+  release(error?: Error | boolean): void;
+  on(event: "notification", listener: (message: { payload?: string | undefined }) => void): unknown;
+  on(event: "error" | "end", listener: (error?: Error) => void): unknown;
+}
+
+export interface PgOptions {
+  /** Whether a pooler in transaction mode stands between: statements are not prepared, LISTEN is not tried. @default false */
+  readonly pooled?: boolean;
+}
+
+/** Makes a node-postgres pool usable here; whoever made the pool ends it. */
+export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
+  const host = `${pool.options?.host ?? "localhost"}:${pool.options?.port ?? 5432}`;
+  // An idle client that breaks is an 'error' event, which ends the process when nobody listens. The pool replaces the client itself.
+  pool.on("error", () => undefined);
+  return {
+    query: (text, params, options) =>
+      run(pool, host, text, params, pooled ? { ...options, prepare: false } : options),
+    transaction: (work) => transaction(pool, host, work),
+    ...(!pooled &&
+      ({
+        listen: (channel, onPayload, options) => listen(pool, host, channel, onPayload, options),
+      } satisfies Pick<Sql, "listen">)),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Makes a node-postgres client with an open transaction usable here. */
+export function inPgTransaction(client: PgQueryable, host = "the database"): SqlTransaction {
+  return {
+    query: (text, params, options) => run(client, host, text, params, options),
+    driver: client,
+  };
+}
+
+/** node-postgres prepares a statement when it has a name; the same text must always have the same one. */
+function nameOf(text: string): string {
+  let a = 0xdeadbeef;
+  let b = 0x41c6ce57;
+  for (let at = 0; at < text.length; at += 1) {
+    const unit = text.charCodeAt(at);
+    a = Math.imul(a ^ unit, 2654435761);
+    b = Math.imul(b ^ unit, 1597334677);
+  }
+  return `millrace_${(a >>> 0).toString(16)}${(b >>> 0).toString(16)}`;
+}
+
+async function run(
+  target: PgQueryable,
+  host: string,
+  text: string,
+  params?: readonly SqlParam[],
+  { signal, prepare = false }: QueryOptions = {},
+): Promise<readonly SqlRow[]> {
+  signal?.throwIfAborted();
+  try {
+    const answer = target.query({
+      text,
+      // Without a values array the simple protocol is used, which allows several statements.
+      ...(params && params.length > 0 && { values: [...params] }),
+      ...(prepare && { name: nameOf(text) }),
+    });
+    const { rows = [] } = await raceSignal(answer, signal);
+    return rows;
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) throw error;
+    throw describe(error, host);
+  }
+}
+
+/** Here an error without SQLSTATE is about the connection: node-postgres gives those no code. */
+function describe(error: unknown, host: string): unknown {
+  const translated = translateError(error, host);
+  if (translated !== error || !(error instanceof Error) || error instanceof TypeError)
+    return translated;
+  return new DatabaseUnreachableError(host, error.message, { cause: error });
+}
+
+async function checkOut(pool: PgPool, host: string): Promise<PgClient> {
+  try {
+    return await pool.connect();
+  } catch (error) {
+    throw describe(error, host);
+  }
+}
+
+async function transaction<T>(
+  pool: PgPool,
+  host: string,
+  work: (tx: SqlTransaction) => Promise<T>,
+): Promise<T> {
+  const client = await checkOut(pool, host);
+  let failure: Error | boolean = false;
+  try {
+    await run(client, host, "begin");
+    const result = await work(inPgTransaction(client, host));
+    await run(client, host, "commit");
+    return result;
+  } catch (error) {
+    await run(client, host, "rollback").catch((cause: unknown) => {
+      failure = cause as Error;
+    });
+    throw error;
+  } finally {
+    client.release(failure);
+  }
+}
+
+const RECONNECT = { baseMs: 50, capMs: 2_000, jitter: 0.5 };
+
+async function listen(
+  pool: PgPool,
+  host: string,
+  channel: string,
+  onPayload: (payload: string) => void,
+  { signal, onListening }: { signal: AbortSignal; onListening?: () => void },
+): Promise<void> {
+  const first = await listenOnce(pool, host, channel, onPayload, signal);
+  onListening?.();
+  void keepListening(first);
+
+  async function keepListening(ear: Ear): Promise<void> {
+    await ear.gone;
+    for (let failures = 0; !signal.aborted; failures += 1) {
+      await pause(backoffDelay(RECONNECT, failures, Math.random()), signal);
+      const next = await listenOnce(pool, host, channel, onPayload, signal).catch(() => undefined);
+      if (!next) continue;
+      onListening?.();
+      return keepListening(next);
+    }
+  }
+}
+
+/** A client that listens. */
+interface Ear {
+  /** Settles when the client is gone. */
+  readonly gone: Promise<void>;
+}
+
+async function listenOnce(
+  pool: PgPool,
+  host: string,
+  channel: string,
+  onPayload: (payload: string) => void,
+  signal: AbortSignal,
+): Promise<Ear> {
+  signal.throwIfAborted();
+  const client = await checkOut(pool, host);
+  const own = seeOwnNotification(signal);
+  let leave: () => void = () => undefined;
+  const gone = new Promise<void>((resolve) => {
+    leave = resolve;
+  });
+  client.on("error", () => leave());
+  client.on("end", () => leave());
+  signal.addEventListener("abort", leave, { once: true });
+  client.on("notification", ({ payload = "" }) => {
+    if (!own.offer(payload)) onPayload(payload);
+  });
+  void gone.then(() => {
+    signal.removeEventListener("abort", leave);
+    // Destroyed, not handed back: the next user of the pool must not inherit a LISTEN.
+    client.release(true);
+  });
+  try {
+    await run(client, host, `listen "${channel.replaceAll('"', '""')}"`);
+    await own.probe((payload) =>
+      run(pool, host, "select pg_notify($1::text, $2::text)", [channel, payload], { signal }),
+    );
+    return { gone };
+  } catch (error) {
+    leave();
+    throw error;
+  }
+}

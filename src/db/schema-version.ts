@@ -1,0 +1,23 @@
+import { SchemaVersionError } from "../core/database-errors.ts";
+import { callJson } from "./call.ts";
+import type { Queryable } from "./sql.ts";
+
+/** The schema version this library works with. */
+export const SCHEMA_VERSION = 1;
+
+/** The version of the schema in the database; null when there is none. */
+export async function schemaVersion(db: Queryable): Promise<number | null> {
+  const found = await callJson(
+    db,
+    `select to_json(to_regprocedure('queue.schema_version()') is not null)::text`,
+  );
+  return found === true
+    ? ((await callJson(db, `select to_json(queue.schema_version())::text`)) as number)
+    : null;
+}
+
+/** Throws SchemaVersionError unless the database has the schema that this library works with. */
+export async function checkSchema(db: Queryable): Promise<void> {
+  const found = await schemaVersion(db);
+  if (found !== SCHEMA_VERSION) throw new SchemaVersionError(SCHEMA_VERSION, found);
+}

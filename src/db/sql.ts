@@ -1,0 +1,48 @@
+/** What a statement's `$1`, `$2` … may be. Arrays and JSON travel as text and are cast in the statement. */
+export type SqlParam = string | number | boolean | null;
+
+export type SqlRow = Readonly<Record<string, unknown>>;
+
+export interface QueryOptions {
+  /** Gives up waiting: the promise rejects with the signal's reason. The statement may still run to its end. */
+  readonly signal?: AbortSignal | undefined;
+  /** The statement is one of a fixed few, so preparing it pays. @default false */
+  readonly prepare?: boolean;
+}
+
+/** All that the library needs of a Postgres driver. */
+export interface Sql {
+  /** Runs one statement; several, separated by semicolons, if there are no parameters. */
+  query(
+    text: string,
+    params?: readonly SqlParam[],
+    options?: QueryOptions,
+  ): Promise<readonly SqlRow[]>;
+
+  /** Runs `work` in a transaction: commits when it resolves, rolls back when it rejects. */
+  transaction<T>(work: (tx: SqlTransaction) => Promise<T>): Promise<T>;
+
+  /**
+   * Calls back for every NOTIFY on a channel until the signal aborts. Resolves when listening was seen to work, and calls
+   * `onListening` then and after every reconnection: what was notified in between is lost.
+   *
+   * Throws ListenUnavailableError when notifications don't arrive, as behind a transaction-mode pooler.
+   */
+  listen?(
+    channel: string,
+    onPayload: (payload: string) => void,
+    options: { readonly signal: AbortSignal; readonly onListening?: () => void },
+  ): Promise<void>;
+
+  /** Closes the connections that this object opened itself. */
+  close(): Promise<void>;
+}
+
+/** An open transaction. */
+export interface SqlTransaction extends Pick<Sql, "query"> {
+  /** The driver's own handle of this transaction, for queries in its style. */
+  readonly driver: unknown;
+}
+
+/** Where statements can run: outside or inside of a transaction. */
+export type Queryable = Pick<Sql, "query">;

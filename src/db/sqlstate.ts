@@ -1,0 +1,161 @@
+import {
+  DatabaseCredentialsError,
+  DatabaseUnreachableError,
+  NotAllowedError,
+  QueueSqlError,
+  SchemaVersionError,
+} from "../core/database-errors.ts";
+import {
+  type ErrorDetails,
+  InvalidDependencyError,
+  InvalidOptionError,
+  InvalidPayloadError,
+  QueueError,
+  UnknownQueueError,
+} from "../core/errors.ts";
+import { SCHEMA_VERSION } from "./schema-version.ts";
+
+/** The option at fault, by the SQLSTATE that the queue's own functions raise. */
+const OPTION_BY_SQLSTATE: Readonly<Record<string, string>> = {
+  MR001: "type",
+  MR002: "priority",
+  MR005: "at",
+  MR006: "maxRetries",
+  MR009: "idempotencyKey",
+  MR010: "options",
+  MR011: "queue",
+  MR012: "tenantId",
+  MR013: "worker",
+  MR015: "jobs",
+};
+
+/** What drivers and runtimes call a connection that could not be made, or broke. */
+const CONNECTION_CODES: ReadonlySet<string> = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "CONNECT_TIMEOUT",
+  "EAI_AGAIN",
+  "ECONNABORTED",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "ENETDOWN",
+  "ENETUNREACH",
+  "ENOENT",
+  "ENOTFOUND",
+  "EPIPE",
+  "ETIMEDOUT",
+]);
+
+/**
+ * A driver's error as one of ours. What is not known to come from the database is returned as it is, so that errors of callers'
+ * own code inside a transaction stay untouched.
+ */
+export function translateError(error: unknown, host: string): unknown {
+  if (error instanceof QueueError || typeof error !== "object" || error === null) return error;
+  const { code, message = "" } = error as { code?: unknown; message?: string };
+  if (typeof code === "string" && isSqlstate(error, code)) {
+    return fromSqlstate(code, error as DatabaseMessage, host);
+  }
+  if (typeof code === "string" && (CONNECTION_CODES.has(code) || isTlsCode(code))) {
+    return new DatabaseUnreachableError(host, reasonOf(code, message), { cause: error });
+  }
+  return error;
+}
+
+/** Whether trying again later may help although nothing else changes. */
+export function isTransient(error: unknown): boolean {
+  if (error instanceof DatabaseUnreachableError) return true;
+  return error instanceof QueueSqlError && /^(40|53|55|57|58)/.test(error.sqlstate);
+}
+
+interface DatabaseMessage {
+  readonly message: string;
+  readonly detail?: string;
+  readonly hint?: string;
+}
+
+function isSqlstate(error: object, code: string): boolean {
+  return /^[0-9A-Z]{5}$/.test(code) && ("severity" in error || "routine" in error);
+}
+
+function isTlsCode(code: string): boolean {
+  return code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS") || code.includes("CERT");
+}
+
+function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): QueueError {
+  const details: ErrorDetails = { cause: raised, detail: raised.detail, hint: raised.hint };
+  if (sqlstate.startsWith("MR")) return fromQueue(sqlstate, raised, details);
+  switch (sqlstate) {
+    case "28000":
+    case "28P01":
+    case "3D000":
+      return new DatabaseCredentialsError(host, raised.message, { cause: raised });
+    case "42501":
+      return new NotAllowedError(raised.message, details);
+    case "3F000":
+    case "42883":
+    case "42P01":
+      // A schema, function or table is missing: either nothing is installed, or another version is.
+      return raised.message.includes("queue") || raised.message.includes("public.")
+        ? new SchemaVersionError(SCHEMA_VERSION, null, { cause: raised, detail: raised.message })
+        : new QueueSqlError(sqlstate, raised.message, details);
+    case "XX000":
+      return /tenant or user not found/i.test(raised.message)
+        ? new DatabaseCredentialsError(host, raised.message, { cause: raised })
+        : new QueueSqlError(sqlstate, raised.message, details);
+  }
+  return isConnectionLoss(sqlstate)
+    ? new DatabaseUnreachableError(host, raised.message, { cause: raised })
+    : new QueueSqlError(sqlstate, raised.message, details);
+}
+
+function fromQueue(sqlstate: string, raised: DatabaseMessage, details: ErrorDetails): QueueError {
+  switch (sqlstate) {
+    case "MR003":
+    case "MR004":
+      return new InvalidPayloadError("", raised.message, details);
+    case "MR007":
+    case "MR008":
+      return new InvalidDependencyError(raised.message, details);
+    case "MR014":
+      return new UnknownQueueError(raised.message, details);
+  }
+  const option = OPTION_BY_SQLSTATE[sqlstate];
+  return option
+    ? new InvalidOptionError(option, raised.message, details)
+    : new QueueSqlError(sqlstate, raised.message, details);
+}
+
+/** The connection, not the statement, is at fault: shut down, recovering, full, or turned into a read-only standby. */
+function isConnectionLoss(sqlstate: string): boolean {
+  return (
+    sqlstate.startsWith("08") ||
+    ["25006", "53300", "57P01", "57P02", "57P03", "57P05"].includes(sqlstate)
+  );
+}
+
+function reasonOf(code: string, message: string): string {
+  switch (code) {
+    case "ECONNREFUSED":
+      return "nothing answers there (connection refused)";
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "the host name is not known";
+    case "ENOENT":
+      return "the socket does not exist";
+    case "CONNECT_TIMEOUT":
+    case "ETIMEDOUT":
+      return "no answer in time";
+    case "CONNECTION_ENDED":
+      return "the connection was closed by this program";
+    case "CONNECTION_CLOSED":
+    case "CONNECTION_DESTROYED":
+    case "ECONNRESET":
+    case "EPIPE":
+      return "the connection broke";
+  }
+  return message === "" ? code : message;
+}

@@ -1,0 +1,267 @@
+import type { ParentResult } from "../core/handler.ts";
+import { callJson, callText, numberArray, textArray } from "./call.ts";
+import type { Queryable } from "./sql.ts";
+
+export interface RegisteredWorker {
+  readonly worker: number;
+  /** In the order of the names given. */
+  readonly queueIds: readonly number[];
+  readonly typeIds: readonly number[];
+}
+
+/** Signs a worker in under a name that is new at each start, and gives short ids to the names it uses. */
+export async function registerWorker(
+  db: Queryable,
+  worker: { name: string; details: unknown; queues: readonly string[]; types: readonly string[] },
+): Promise<RegisteredWorker> {
+  const answer = (await callJson(
+    db,
+    `select queue.register_worker(p_name => $1::text, p_details => $2::text::jsonb,
+       p_queues => $3::text::text[], p_types => $4::text::text[])::text`,
+    [
+      worker.name,
+      JSON.stringify(worker.details),
+      textArray(worker.queues),
+      textArray(worker.types),
+    ],
+  )) as { worker: number; queue_ids: number[]; type_ids: number[] };
+  return { worker: answer.worker, queueIds: answer.queue_ids, typeIds: answer.type_ids };
+}
+
+/** Shows that a worker lives; false when it is no longer known and has to register again. */
+export async function heartbeatWorker(
+  db: Queryable,
+  worker: number,
+  details: unknown,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const answer = await callJson(
+    db,
+    `select to_json(queue.heartbeat_worker(p_worker => $1::text::integer, p_details => $2::text::jsonb))::text`,
+    [String(worker), JSON.stringify(details)],
+    { signal },
+  );
+  return answer === true;
+}
+
+export async function unregisterWorker(
+  db: Queryable,
+  worker: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  await callJson(
+    db,
+    `select queue.unregister_worker(p_worker => $1::text::integer)::text`,
+    [String(worker)],
+    { signal },
+  );
+}
+
+/** The jobs and queues that one part of a worker serves. Ids as `registerWorker` gave them, as array texts. */
+export interface LaneScope {
+  /** Null: every queue that holds one of the types. */
+  readonly queueIds: string | null;
+  readonly exceptQueueIds: string | null;
+  readonly typeIds: string;
+}
+
+/** What finished, in parallel arrays (as array texts), and how many jobs to claim next. */
+export interface AdvanceRequest extends LaneScope {
+  readonly worker: number;
+  readonly doneLeases: string | null;
+  readonly doneIds: string | null;
+  readonly doneElapsedMs: string | null;
+  /** JSON array parallel to the ids. */
+  readonly doneResults: string | null;
+  /** JSON array of the settlements that are not plain completions. */
+  readonly rest: string | null;
+  readonly limit: number;
+  readonly leaseMs: number;
+  /** The mark of this lane's last answer as JSON; null looks at everything. */
+  readonly mark: string | null;
+}
+
+/** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
+export type ClaimedRow = readonly [
+  lease: string,
+  id: string,
+  type: string,
+  queue: string,
+  priority: string,
+  payload: unknown,
+  tenantId: string | null,
+  attempt: number,
+  maxRetries: number,
+  createdAtMs: number,
+  scheduledAtMs: number | null,
+  options: { readonly timeout_ms?: number } | null,
+];
+
+export interface AdvanceAnswer {
+  /** [lease, id] of settlements that came too late. */
+  readonly refused: readonly (readonly [string, string])[];
+  /** What became of the jobs in `rest`, by id. */
+  readonly statuses: Readonly<Record<string, string>>;
+  /** Milliseconds until jobs in `rest` are tried again, by id. */
+  readonly retry_in_ms?: Readonly<Record<string, number>>;
+  readonly now: number;
+  readonly expires_at: number | null;
+  readonly jobs: readonly ClaimedRow[];
+  readonly mark: unknown;
+  /** Only without jobs: when the next scheduled job falls due. */
+  readonly next_due_in_ms: number | null;
+}
+
+const ADVANCE = `select queue.advance(p_worker => $1::text::integer,
+  p_done_leases => $2::text::bigint[], p_done_ids => $3::text::bigint[],
+  p_done_elapsed_ms => $4::text::integer[], p_done_results => $5::text::json,
+  p_rest => $6::text::jsonb, p_limit => $7::text::integer, p_queue_ids => $8::text::integer[],
+  p_except_queue_ids => $9::text::integer[], p_type_ids => $10::text::integer[],
+  p_lease_ms => $11::text::integer, p_mark => $12::text::json)::text`;
+
+/** Settles what finished and claims what comes next, in one round trip and one commit. `size` is the answer's length in characters. */
+export async function advance(
+  db: Queryable,
+  request: AdvanceRequest,
+  signal?: AbortSignal,
+): Promise<{ answer: AdvanceAnswer; size: number }> {
+  const params = [
+    String(request.worker),
+    request.doneLeases,
+    request.doneIds,
+    request.doneElapsedMs,
+    request.doneResults,
+    request.rest,
+    String(request.limit),
+    request.queueIds,
+    request.exceptQueueIds,
+    request.typeIds,
+    String(request.leaseMs),
+    request.mark,
+  ];
+  const text = await callText(db, ADVANCE, params, { signal });
+  return { answer: JSON.parse(text ?? "null") as AdvanceAnswer, size: text?.length ?? 0 };
+}
+
+export interface ExtendAnswer {
+  /** The leases that still hold. */
+  readonly alive: readonly string[];
+  /** [lease, id] of running jobs that somebody wants cancelled. */
+  readonly cancelled: readonly (readonly [string, string])[];
+  readonly now: number;
+  readonly expires_at: number;
+}
+
+/** Pushes the end of leases forward. Those that are not in the answer are lost. */
+export async function extendLeases(
+  db: Queryable,
+  request: { worker: number; leases: readonly string[]; leaseMs: number },
+  signal?: AbortSignal,
+): Promise<ExtendAnswer> {
+  return (await callJson(
+    db,
+    `select queue.extend_leases(p_worker => $1::text::integer, p_lease_ids => $2::text::bigint[],
+       p_lease_ms => $3::text::integer)::text`,
+    [String(request.worker), numberArray(request.leases), String(request.leaseMs)],
+    { signal },
+  )) as ExtendAnswer;
+}
+
+/** How an attempt ended, in the words of the database. */
+export interface SettlementDetail {
+  readonly elapsed_ms?: number;
+  readonly error?: unknown;
+  readonly retryable?: boolean;
+  readonly delay_ms?: number;
+  readonly reason?: string;
+}
+
+export type SettledOutcome =
+  | "completed"
+  | "failed"
+  | "snoozed"
+  | "released"
+  | "discarded"
+  | "cancelled";
+
+/** Ends one attempt, also within a caller's transaction. The job's new status; null when the lease was lost. */
+export async function settleOne(
+  db: Queryable,
+  settlement: {
+    lease: string;
+    id: string;
+    outcome: SettledOutcome;
+    detail: SettlementDetail | null;
+    /** JSON text. */
+    result: string | null;
+  },
+  signal?: AbortSignal,
+): Promise<string | null> {
+  const { lease, id, outcome, detail, result } = settlement;
+  return (await callJson(
+    db,
+    `select to_json(queue.settle_one(p_lease_id => $1::text::bigint, p_job_id => $2::text::bigint,
+       p_outcome => $3::text, p_detail => $4::text::jsonb, p_result => $5::text::jsonb))::text`,
+    [lease, id, outcome, detail && JSON.stringify(detail), result],
+    { signal },
+  )) as string | null;
+}
+
+/** Says that this worker is about to sleep and wants a NOTIFY for the next job; rings once. */
+export async function armBells(
+  db: Queryable,
+  worker: number,
+  scope: Pick<LaneScope, "queueIds" | "typeIds">,
+  signal?: AbortSignal,
+): Promise<void> {
+  await callJson(
+    db,
+    `select queue.arm_bells(p_worker => $1::text::integer, p_queue_ids => $2::text::integer[],
+       p_type_ids => $3::text::integer[])::text`,
+    [String(worker), scope.queueIds, scope.typeIds],
+    { signal },
+  );
+}
+
+export async function parentResults(db: Queryable, jobId: string): Promise<ParentResult[]> {
+  return (await callJson(
+    db,
+    `select coalesce(json_agg(json_build_object('id', parent.id::text, 'type', parent.type,
+       'status', parent.status, 'result', parent.result)), '[]')::text
+     from queue.parent_results(p_job_id => $1::text::bigint) as parent`,
+    [jobId],
+  )) as ParentResult[];
+}
+
+/** Writes how far a job is; false when the lease was lost. */
+export async function reportProgress(
+  db: Queryable,
+  report: {
+    id: string;
+    lease: string;
+    percent: number;
+    message: string | null;
+    data: string | null;
+  },
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const answer = await callJson(
+    db,
+    `select to_json(public.report_progress(p_job_id => $1::text::bigint, p_percent => $2::text::numeric,
+       p_message => $3::text, p_data => $4::text::jsonb, p_lease_id => $5::text::bigint))::text`,
+    [report.id, String(report.percent), report.message, report.data, report.lease],
+    { signal },
+  );
+  return answer === true;
+}
+
+/** Rescues, sweeps and prunes: what has to be done now and then, by whoever comes by. */
+export async function maintain(
+  db: Queryable,
+  signal?: AbortSignal,
+): Promise<Record<string, unknown>> {
+  return (await callJson(db, `select queue.maintain()::text`, [], { signal })) as Record<
+    string,
+    unknown
+  >;
+}

@@ -1,0 +1,83 @@
+import type { ClaimedRow } from "../db/worker-functions.ts";
+import type { Lane } from "./lane.ts";
+import type { Lease } from "./lease-book.ts";
+import type { Route } from "./routes.ts";
+
+/**
+ * One try at one job, from its claim until the database knows its end.
+ *
+ *   buffered -> running -> ended
+ *
+ * `ended` means that the outcome is decided; the handler may still be running, if it does not mind its signal.
+ */
+export class Attempt {
+  readonly row: ClaimedRow;
+  readonly id: string;
+  readonly lease: Lease;
+  readonly lane: Lane;
+  readonly route: Route;
+  /** How long the job was ready before it was claimed, by the database's clock. */
+  readonly waitMs: number;
+  state: "buffered" | "running" | "ended" = "buffered";
+  startedAt = 0;
+  elapsedMs = 0;
+  /** The result as JSON, of a completed attempt. */
+  resultText: string | null = null;
+  /** Why the handler was told to stop. */
+  stopReason: StopReason | undefined;
+  /** The settlement was sent once, and no answer came back. */
+  isUncertain = false;
+  /** The handler itself completed it, together with its own writes. */
+  isCommitted = false;
+  /** Nothing is left to tell the database. */
+  isClosed = false;
+  #controller: AbortController | undefined;
+  #abortReason: Error | undefined;
+  #onAbort: (() => void) | undefined;
+
+  constructor(row: ClaimedRow, lease: Lease, lane: Lane, route: Route, waitMs: number) {
+    this.row = row;
+    this.id = row[1];
+    this.lease = lease;
+    this.lane = lane;
+    this.route = route;
+    this.waitMs = waitMs;
+  }
+
+  get type(): string {
+    return this.row[2];
+  }
+
+  get timeoutMs(): number | undefined {
+    return this.row[11]?.timeout_ms ?? this.route.job.timeoutMs;
+  }
+
+  /** Made when first asked for: most handlers never look at it. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#abortReason) this.#controller.abort(this.#abortReason);
+    }
+    return this.#controller.signal;
+  }
+
+  get isAborted(): boolean {
+    return this.#abortReason !== undefined;
+  }
+
+  /** Tells the handler to stop. The first reason stays. */
+  abort(kind: StopReason, reason: Error): void {
+    if (this.#abortReason) return;
+    this.stopReason = kind;
+    this.#abortReason = reason;
+    this.#controller?.abort(reason);
+    this.#onAbort?.();
+  }
+
+  /** Calls back at the abort, without a signal having to be made. */
+  whenAborted(callback: () => void): void {
+    this.#onAbort = callback;
+  }
+}
+
+export type StopReason = "timeout" | "cancelled" | "lost" | "shutdown";

@@ -1,0 +1,84 @@
+import { backoffDelay } from "../core/backoff.ts";
+import type { Clock } from "../core/clock.ts";
+import { ListenUnavailableError } from "../core/database-errors.ts";
+import type { Logger } from "../core/logger.ts";
+import { pause } from "../core/signals.ts";
+import type { Sql } from "../db/sql.ts";
+
+/** The channel of all wake-ups: `w:<worker>` rings for a worker, `c:<lease>:<job>` asks for a cancellation. */
+const CHANNEL = "millrace";
+
+const RETRY = { baseMs: 250, capMs: 30_000, jitter: 0.5 };
+/** A bell may be lost with its connection; so it is armed anew now and then. */
+const REARM_MS = 15_000;
+
+export interface DoorbellParts {
+  readonly sql: Sql;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly worker: () => number;
+  readonly random: () => number;
+  /** Tells the database that we are about to sleep. */
+  readonly arm: () => Promise<unknown>;
+  readonly onRing: () => void;
+  readonly onCancel: (leaseId: string, jobId: string) => void;
+}
+
+/** Wakes an idle worker by LISTEN where that can be had. Where it can't, polling does the same, somewhat later. */
+export class Doorbell {
+  readonly #parts: DoorbellParts;
+  #isListening = false;
+  #armedAt = -Infinity;
+
+  constructor(parts: DoorbellParts) {
+    this.#parts = parts;
+  }
+
+  get isListening(): boolean {
+    return this.#isListening;
+  }
+
+  get isArmed(): boolean {
+    return this.#isListening && this.#parts.clock.now() - this.#armedAt < REARM_MS;
+  }
+
+  async arm(): Promise<void> {
+    await this.#parts.arm();
+    this.#armedAt = this.#parts.clock.now();
+  }
+
+  /** Listens until the signal aborts. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { sql, clock, logger, random } = this.#parts;
+    const onListening = (): void => {
+      this.#isListening = true;
+      this.#ring();
+    };
+    for (let failures = 0; !signal.aborted; failures += 1) {
+      try {
+        await sql.listen?.(CHANNEL, (payload) => this.#hear(payload), { signal, onListening });
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof ListenUnavailableError) {
+          logger.info("listen.unavailable", { reason: error.message, hint: error.hint });
+          return;
+        }
+        logger.debug("listen.failed", { error });
+        await pause(backoffDelay(RETRY, failures, random()), signal, clock);
+      }
+    }
+  }
+
+  #hear(payload: string): void {
+    const [kind, first = "", second = ""] = payload.split(":");
+    if (kind === "w" && first === String(this.#parts.worker())) this.#ring();
+    else if (kind === "c") this.#parts.onCancel(first, second);
+  }
+
+  /** A bell rings once; after that it has to be armed again. */
+  #ring(): void {
+    this.#armedAt = -Infinity;
+    this.#parts.onRing();
+  }
+}

@@ -1,0 +1,120 @@
+import type { Logger } from "../core/logger.ts";
+import type { AdvanceAnswer, ClaimedRow } from "../db/worker-functions.ts";
+import { Attempt } from "./attempt.ts";
+import type { AttemptEnd, Events } from "./events.ts";
+import type { Lane } from "./lane.ts";
+import type { Lease, LeaseBook } from "./lease-book.ts";
+import type { Route } from "./routes.ts";
+import type { RestEntry, SettlementBatch } from "./settlements.ts";
+
+export interface IntakeParts {
+  readonly book: LeaseBook;
+  readonly events: Events;
+  readonly logger: Logger;
+  readonly routes: ReadonlyMap<string, Route>;
+}
+
+/** Reads what the database answered: which ends it accepted, and which jobs are ours now. */
+export class Intake {
+  readonly #parts: IntakeParts;
+
+  constructor(parts: IntakeParts) {
+    this.#parts = parts;
+  }
+
+  /** Closes what was settled. */
+  settled({ done, rest }: SettlementBatch, answer: AdvanceAnswer): void {
+    const { book, events } = this.#parts;
+    const refused = new Set(answer.refused.map(([lease, id]) => `${lease}:${id}`));
+    const tellsCompleted = events.wants("completed");
+    for (const attempt of done) {
+      if (refused.size > 0 && refused.has(keyOf(attempt))) this.refuse(attempt);
+      else {
+        book.close(attempt);
+        if (tellsCompleted) events.ended(attempt, { kind: "completed" });
+      }
+    }
+    for (const entry of rest) {
+      if (refused.has(keyOf(entry.attempt))) this.refuse(entry.attempt);
+      else this.accept(entry, answer.statuses[entry.attempt.id], answer.retry_in_ms);
+    }
+  }
+
+  /** The lease was lost, or the job had been settled already: normal, and not for us to change. */
+  refuse(attempt: Attempt): void {
+    if (attempt.isClosed) return;
+    this.#parts.book.close(attempt);
+    const kind = attempt.isUncertain ? "unconfirmed" : "lost";
+    this.#parts.events.ended(attempt, { kind });
+  }
+
+  accept(
+    entry: RestEntry,
+    status: string | undefined,
+    retryInMs: AdvanceAnswer["retry_in_ms"] = {},
+  ): void {
+    this.#parts.book.close(entry.attempt);
+    this.#parts.events.ended(entry.attempt, endOf(entry, status, retryInMs[entry.attempt.id]));
+  }
+
+  /** Puts claimed jobs into the lane's buffer. `deadline` is the local time until which their leases hold. */
+  claimed(lane: Lane, answer: AdvanceAnswer, deadline: number): void {
+    const { book, events, routes, logger } = this.#parts;
+    const leases = new Map<string, Lease>();
+    for (const row of answer.jobs) {
+      const route = routes.get(row[2]);
+      if (!route) {
+        // Only claimed types come back; if not, the lease runs out and another worker gets the job.
+        logger.error("job.without_handler", { jobId: row[1], type: row[2] });
+        continue;
+      }
+      let lease = leases.get(row[0]);
+      if (!lease) {
+        lease = book.open(row[0], deadline);
+        leases.set(row[0], lease);
+      }
+      const attempt = new Attempt(row, lease, lane, route, waitOf(row, answer.now));
+      lease.attempts.push(attempt);
+      lease.unsettled += 1;
+      lane.push(attempt);
+    }
+    if (events.wants("claimed")) {
+      events.emit({ kind: "claimed", lane: lane.name, count: answer.jobs.length });
+    }
+  }
+}
+
+function keyOf(attempt: Attempt): string {
+  return `${attempt.lease.id}:${attempt.id}`;
+}
+
+function waitOf(row: ClaimedRow, now: number): number {
+  return Math.max(0, now - Math.max(row[9], row[10] ?? 0));
+}
+
+function endOf(
+  { outcome, detail }: RestEntry,
+  status: string | undefined,
+  retryInMs: number | undefined,
+): AttemptEnd {
+  if (status === "cancelled") return { kind: "cancelled" };
+  switch (outcome) {
+    case "snoozed":
+      return {
+        kind: "snoozed",
+        delayMs: detail.delay_ms ?? 0,
+        ...(detail.reason !== undefined && { reason: detail.reason }),
+      };
+    case "discarded":
+      return { kind: "discarded", reason: detail.reason ?? "" };
+    case "released":
+      return { kind: "released" };
+    case "cancelled":
+      return { kind: "cancelled" };
+    case "completed":
+      return { kind: "completed" };
+  }
+  const error = detail.error as { name: string; message: string };
+  if (status === "failed") return { kind: "failed", error };
+  return { kind: "retried", error, ...(retryInMs !== undefined && { retryInMs }) };
+}

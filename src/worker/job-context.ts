@@ -1,0 +1,117 @@
+import type { Clock } from "../core/clock.ts";
+import { LeaseLostError } from "../core/errors.ts";
+import type {
+  AttemptNumber,
+  HandlerContext,
+  HandlerTransaction,
+  ParentResult,
+} from "../core/handler.ts";
+import { parseOutput } from "../core/input.ts";
+import { encodeResult, type JsonValue } from "../core/json.ts";
+import { type Logger, withFields } from "../core/logger.ts";
+import type { Sql } from "../db/sql.ts";
+import { parentResults, reportProgress, settleOne } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
+import { ProgressReporter } from "./progress.ts";
+
+/** What contexts need of their worker. */
+export interface ContextTools {
+  readonly sql: Sql;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The handler completed the job in its own transaction. */
+  committed(attempt: Attempt): void;
+  /** A write of this attempt was refused. */
+  lost(attempt: Attempt): void;
+}
+
+/** What a handler gets. Everything that costs something is made when it is first used. */
+export class JobContext implements HandlerContext {
+  readonly input: unknown;
+  readonly #attempt: Attempt;
+  readonly #tools: ContextTools;
+  #log: Logger | undefined;
+  #progress: ProgressReporter | undefined;
+
+  constructor(input: unknown, attempt: Attempt, tools: ContextTools) {
+    this.input = input;
+    this.#attempt = attempt;
+    this.#tools = tools;
+  }
+
+  get id(): string {
+    return this.#attempt.id;
+  }
+
+  get type(): string {
+    return this.#attempt.type;
+  }
+
+  get queue(): string {
+    return this.#attempt.row[3];
+  }
+
+  get tenantId(): string | null {
+    return this.#attempt.row[6];
+  }
+
+  get attempt(): AttemptNumber {
+    const { row } = this.#attempt;
+    return { number: row[7], max: row[8] + 1 };
+  }
+
+  get signal(): AbortSignal {
+    return this.#attempt.signal;
+  }
+
+  get log(): Logger {
+    this.#log ??= withFields(this.#tools.logger, {
+      jobId: this.id,
+      type: this.type,
+      attempt: this.#attempt.row[7],
+    });
+    return this.#log;
+  }
+
+  progress(percent: number, message?: string, data?: JsonValue): void {
+    const { sql, clock, lost } = this.#tools;
+    const attempt = this.#attempt;
+    this.#progress ??= new ProgressReporter(clock, async (news) => {
+      if (attempt.state !== "running") return;
+      const holds = await reportProgress(sql, { ...news, id: attempt.id, lease: attempt.lease.id });
+      if (!holds && attempt.state === "running") lost(attempt);
+    });
+    this.#progress.report(percent, message, data);
+  }
+
+  parents(): Promise<readonly ParentResult[]> {
+    return parentResults(this.#tools.sql, this.id);
+  }
+
+  async commitWith(work: (tx: HandlerTransaction) => unknown): Promise<void> {
+    const attempt = this.#attempt;
+    const { sql, clock, committed, lost } = this.#tools;
+    if (attempt.state !== "running" || attempt.isCommitted) throw new LeaseLostError(this.id);
+    const status = await sql.transaction(async (tx) => {
+      const output = await parseOutput(attempt.route.job, await work(tx));
+      const answer = await settleOne(tx, {
+        lease: attempt.lease.id,
+        id: attempt.id,
+        outcome: "completed",
+        detail: { elapsed_ms: Math.round(clock.now() - attempt.startedAt) },
+        result: encodeResult(output),
+      });
+      if (answer === null) {
+        lost(attempt);
+        throw new LeaseLostError(this.id);
+      }
+      return answer;
+    });
+    if (status === "completed") committed(attempt);
+  }
+
+  /** The handler has ended: nothing more is written. */
+  close(): void {
+    this.#progress?.stop();
+  }
+}

@@ -1,0 +1,159 @@
+import { isOutage, type Link } from "./link.ts";
+import { encodeBatch, type SettlementBatch, type Settlements } from "./settlements.ts";
+import { advance } from "../db/worker-functions.ts";
+import type { Doorbell } from "./doorbell.ts";
+import type { Executor } from "./executor.ts";
+import type { Intake } from "./intake.ts";
+import type { Lane } from "./lane.ts";
+import type { WorkerSettings } from "./options.ts";
+import { settleApart } from "./settle-apart.ts";
+
+export interface LaneLoopParts {
+  readonly settings: WorkerSettings;
+  readonly worker: () => number;
+  readonly link: Link;
+  readonly doorbell: Doorbell;
+  readonly settlements: Settlements;
+  readonly executor: Executor;
+  readonly intake: Intake;
+  readonly phase: Phase;
+}
+
+/** What all lanes of a worker have to know of each other. */
+export interface Phase {
+  /** No more claims; what is unfinished is still settled. */
+  isStopping: boolean;
+  /** Grows with every claim and every settlement: a lane that finds nothing can tell whether that is still true. */
+  workCount: number;
+  /** Called when a lane found nothing. */
+  onIdle: () => void;
+}
+
+/** So many finished jobs are written at once, without waiting for company. */
+const FULL_BATCH = 500;
+/** Between two claims that look at everything and not just beyond the mark. */
+const SWEEP_MS = 200;
+/** After work ran out it often comes back soon; so the first looks are quick. */
+const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
+/** Between tries of a call that fails although the database is there. */
+const FAULT_WAIT_MS = 1_000;
+
+/** Settles and claims for one lane until the signal aborts: one call for both, whenever either is due. */
+export async function runLane(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
+  const { link, settings } = parts;
+  const { clock } = settings;
+  while (!signal.aborted) {
+    const wait = dueAt(lane, parts) - clock.now();
+    if (wait > 0) {
+      await lane.wakeup.sleep(wait);
+      continue;
+    }
+    if (lane.isStalled(clock.now())) giveBack(lane, parts);
+    await link.ready(signal);
+    if (!signal.aborted) await step(lane, parts);
+  }
+}
+
+/** The local time at which this lane has something to do; Infinity when only an event can tell. */
+function dueAt(lane: Lane, { settings, settlements, phase }: LaneLoopParts): number {
+  let due = Infinity;
+  if (!phase.isStopping && lane.isHungry) due = lane.nextClaimAt;
+  if (settlements.sender === lane) {
+    const isFull = settlements.size >= FULL_BATCH || phase.isStopping;
+    due = Math.min(due, isFull ? 0 : settlements.since + settings.settleDelayMs);
+  }
+  if (lane.buffered > 0 && !lane.hasFreeSlot) {
+    due = Math.min(due, lane.lastFreedAt + lane.horizonMs);
+  }
+  return due;
+}
+
+function giveBack(lane: Lane, { executor }: LaneLoopParts): void {
+  for (const attempt of lane.takeAll()) executor.giveBack(attempt);
+}
+
+async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {
+  const { settings, settlements, link, intake, executor, phase } = parts;
+  const { clock, leaseMs } = settings;
+  const batch = settlements.take();
+  const limit = phase.isStopping ? 0 : lane.claimLimit;
+  if (limit === 0 && batch.done.length + batch.rest.length === 0) return;
+  const sentAt = clock.now();
+  if (sentAt >= lane.sweepAt) lane.mark = null;
+  if (lane.mark === null) lane.sweepAt = sentAt + SWEEP_MS;
+  const workCount = phase.workCount;
+  const request = {
+    ...encodeBatch(batch),
+    ...lane.scope,
+    worker: parts.worker(),
+    limit,
+    leaseMs,
+    mark: lane.mark,
+  };
+  let reply: Awaited<ReturnType<typeof advance>>;
+  try {
+    reply = await link.call((signal) => advance(settings.sql, request, signal));
+  } catch (error) {
+    await failed(lane, batch, error, parts);
+    return;
+  }
+  const { answer, size } = reply;
+  if (batch.done.length + batch.rest.length > 0) phase.workCount += 1;
+  intake.settled(batch, answer);
+  settlements.confirm(batch);
+  if (limit === 0) return;
+  if (answer.jobs.length === 0) {
+    lane.emptyAtWork = workCount;
+    await rest(lane, answer.next_due_in_ms, parts);
+    return;
+  }
+  phase.workCount += 1;
+  lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
+  lane.emptyClaims = 0;
+  lane.nextClaimAt = answer.jobs.length < limit ? clock.now() + EMPTY_WAITS_MS[0] : 0;
+  // From the moment of sending: the lease began some time after that.
+  intake.claimed(lane, answer, sentAt + leaseMs);
+  lane.claimed(answer.jobs.length, size);
+  if (phase.isStopping) giveBack(lane, parts);
+  executor.fill(lane);
+}
+
+/** Nothing to claim: asks to be woken where that is possible, and says when to look again. */
+async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts): Promise<void> {
+  const { settings, doorbell, link, phase } = parts;
+  const { clock, random, pollIntervalMs } = settings;
+  lane.mark = null;
+  lane.emptyClaims += 1;
+  phase.onIdle();
+  if (doorbell.isListening && !doorbell.isArmed && !link.isDown) {
+    try {
+      await doorbell.arm();
+      // A job may have come before the bell was armed: look once more.
+      lane.nextClaimAt = clock.now();
+      return;
+    } catch {
+      // Then the next look is a matter of time, as without a bell.
+    }
+  }
+  const step = doorbell.isArmed ? undefined : EMPTY_WAITS_MS[lane.emptyClaims - 1];
+  const poll = Math.min(step ?? pollIntervalMs, pollIntervalMs) * (0.9 + 0.2 * random());
+  // Due already, and not to be had: somebody else is at it. Don't run against a closed door.
+  const due = Math.max(nextDueMs ?? Infinity, Math.min(lane.emptyClaims * 5, 100));
+  lane.nextClaimAt = clock.now() + Math.min(poll, due);
+}
+
+async function failed(
+  lane: Lane,
+  batch: SettlementBatch,
+  error: unknown,
+  parts: LaneLoopParts,
+): Promise<void> {
+  const { settlements, settings } = parts;
+  if (isOutage(error)) {
+    settlements.putBack(batch, lane);
+    return;
+  }
+  settings.logger.error("worker.advance_failed", { lane: lane.name, error });
+  lane.nextClaimAt = settings.clock.now() + FAULT_WAIT_MS;
+  if (batch.done.length + batch.rest.length > 0) await settleApart(batch, lane, parts);
+}

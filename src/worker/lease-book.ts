@@ -1,0 +1,62 @@
+import type { Attempt } from "./attempt.ts";
+
+/** The right to run one claimed batch, until its deadline by the local clock. */
+export interface Lease {
+  readonly id: string;
+  /** Local time after which somebody else may have the jobs. */
+  deadline: number;
+  readonly attempts: Attempt[];
+  /** Attempts whose end the database does not know yet. */
+  unsettled: number;
+}
+
+/** The leases a worker holds. A lease leaves the book when all of its attempts are settled, or when it is lost. */
+export class LeaseBook {
+  readonly #leases = new Map<string, Lease>();
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  get ids(): string[] {
+    return [...this.#leases.keys()];
+  }
+
+  open(id: string, deadline: number): Lease {
+    const lease: Lease = { id, deadline, attempts: [], unsettled: 0 };
+    this.#leases.set(id, lease);
+    return lease;
+  }
+
+  find(leaseId: string, jobId: string): Attempt | undefined {
+    return this.#leases.get(leaseId)?.attempts.find((attempt) => attempt.id === jobId);
+  }
+
+  /** The database knows how this attempt ended, or will never learn it from us. */
+  close(attempt: Attempt): void {
+    if (attempt.isClosed) return;
+    attempt.isClosed = true;
+    attempt.lease.unsettled -= 1;
+    if (attempt.lease.unsettled === 0) this.#leases.delete(attempt.lease.id);
+  }
+
+  extend(ids: readonly string[], deadline: number): void {
+    for (const id of ids) {
+      const lease = this.#leases.get(id);
+      if (lease) lease.deadline = Math.max(lease.deadline, deadline);
+    }
+  }
+
+  /** Those of the leases asked about that did not turn out to be alive. */
+  missing(asked: readonly string[], alive: readonly string[]): Lease[] {
+    const living = new Set(alive);
+    return asked
+      .filter((id) => !living.has(id))
+      .map((id) => this.#leases.get(id))
+      .filter((lease) => lease !== undefined);
+  }
+
+  expired(now: number): Lease[] {
+    return [...this.#leases.values()].filter((lease) => lease.deadline <= now);
+  }
+}

@@ -1,0 +1,87 @@
+import { type SettledOutcome, type SettlementDetail, settleOne } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
+import type { Lane } from "./lane.ts";
+import type { LaneLoopParts } from "./lane-loop.ts";
+import { isOutage } from "./link.ts";
+import type { RestEntry, SettlementBatch } from "./settlements.ts";
+
+/**
+ * The database refused a batch as a whole, so one of its entries is poison. Sends each alone; what is refused alone ends as failed,
+ * with an error that is known to be harmless. So one bad end can't keep the others from being written.
+ */
+export async function settleApart(
+  batch: SettlementBatch,
+  lane: Lane,
+  parts: LaneLoopParts,
+): Promise<void> {
+  const { settlements } = parts;
+  const entries = [...batch.done.map(asEntry), ...batch.rest];
+  let at = 0;
+  try {
+    for (; at < entries.length; at += 1) await settleAlone(entries[at] as RestEntry, parts);
+    settlements.confirm(batch);
+  } catch {
+    // The database went away: what is left waits for its return.
+    const left = new Set(entries.slice(at).map((entry) => entry.attempt));
+    settlements.putBack(
+      {
+        done: batch.done.filter((attempt) => left.has(attempt)),
+        rest: batch.rest.filter((entry) => left.has(entry.attempt)),
+      },
+      lane,
+    );
+    settlements.confirm({ done: [], rest: entries.slice(0, at) });
+  }
+}
+
+function asEntry(attempt: Attempt): RestEntry {
+  return { attempt, outcome: "completed", detail: { elapsed_ms: Math.round(attempt.elapsedMs) } };
+}
+
+async function settleAlone(entry: RestEntry, parts: LaneLoopParts): Promise<void> {
+  const { intake, settings } = parts;
+  const { attempt, outcome, detail } = entry;
+  try {
+    const status = await send(attempt, outcome, detail, parts);
+    if (status === null) intake.refuse(attempt);
+    else intake.accept(entry, status);
+  } catch (cause) {
+    if (isOutage(cause)) throw cause;
+    settings.logger.error("job.end_refused", { jobId: attempt.id, type: attempt.type, outcome });
+    await settleAsRefused(attempt, parts);
+  }
+}
+
+/** Plain words only, so that nothing in it can be refused again. */
+const REFUSED_ERROR = {
+  name: "SettlementError",
+  message: "The database refused what this attempt ended with; see the worker's log",
+};
+
+async function settleAsRefused(attempt: Attempt, parts: LaneLoopParts): Promise<void> {
+  const { intake, settings } = parts;
+  const detail: SettlementDetail = { error: REFUSED_ERROR, retryable: false };
+  attempt.resultText = null;
+  try {
+    const status = await send(attempt, "failed", detail, parts);
+    if (status === null) intake.refuse(attempt);
+    else intake.accept({ attempt, outcome: "failed", detail }, status);
+  } catch (cause) {
+    if (isOutage(cause)) throw cause;
+    // Nothing more can be done from here: its lease runs out, and the rescuer decides.
+    settings.logger.error("job.end_dropped", { jobId: attempt.id, type: attempt.type, error: cause });
+    intake.refuse(attempt);
+  }
+}
+
+function send(
+  attempt: Attempt,
+  outcome: SettledOutcome,
+  detail: SettlementDetail,
+  { link, settings }: LaneLoopParts,
+): Promise<string | null> {
+  const { id, lease, resultText } = attempt;
+  return link.call((signal) =>
+    settleOne(settings.sql, { lease: lease.id, id, outcome, detail, result: resultText }, signal),
+  );
+}

@@ -1,0 +1,152 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { type Model, pick } from "../model.ts";
+import { enqueue, type NewJob } from "../rules.ts";
+import { FIFO, MIXED, TYPES, type World } from "../world.ts";
+import { anyOne, command, type Steps } from "./command.ts";
+
+const PRIORITIES = ["critical", "high", "normal", "low"];
+const DEFAULT_RETRIES = 3;
+const DEFAULT_BACKOFF = { baseMs: 1000, capMs: 3_600_000, jitter: 0.5 };
+
+const spec = fc.record(
+  {
+    type: fc.constantFrom(...TYPES),
+    queue: fc.constantFrom(undefined, undefined, MIXED, FIFO),
+    tenant: fc.constantFrom(undefined, "ann", "ben", "cat"),
+    priority: fc.constantFrom("normal", ...PRIORITIES),
+    /** Milliseconds from now. */
+    delay: fc.constantFrom(undefined, undefined, undefined, -5000, 0, 1500, 60_000),
+    maxRetries: fc.constantFrom(undefined, 0, 1, 2),
+    backoff: fc.constantFrom(
+      undefined,
+      { base_ms: 500, cap_ms: 900, jitter: 0 },
+      { base_ms: 2000, jitter: 1 },
+    ),
+    /** Jobs that are there already, and earlier ones of the same call. */
+    parents: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.array(anyOne, { maxLength: 3 })),
+    refs: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, fc.array(anyOne, { maxLength: 2 })),
+    runAnyway: fc.boolean(),
+    key: fc.constantFrom(undefined, undefined, undefined, "one", "two"),
+  },
+  { noNullPrototype: true },
+);
+type Spec = typeof spec extends fc.Arbitrary<infer T> ? T : never;
+
+export const enqueueOne: Steps = command("enqueue", spec, async (world, model, choice) => {
+  const asked = element(model, choice, 0);
+  const [row] = await world.sql<{ id: string }[]>`
+    select public.enqueue_job(
+      ${choice.type}, '{"n": 1}', ${choice.priority}, ${asked.scheduled_at}, ${choice.tenant ?? null},
+      ${choice.queue ?? null}, ${choice.maxRetries ?? null}, ${asked.depends_on}::bigint[], ${choice.key ?? null},
+      ${asked.options === null ? null : JSON.stringify(asked.options)}::text::jsonb
+    )::text as id`;
+
+  const known = choice.key && model.keys.get(keyOf(choice, choice.key));
+  if (known !== undefined) assert.equal(row?.id, known);
+  else learn(model, [choice], [row?.id ?? "none"]);
+});
+
+export const enqueueMany: Steps = command(
+  "enqueue_jobs",
+  fc.array(spec, { minLength: 1, maxLength: 5 }),
+  async (world, model, choices) => {
+    const asked = choices.map((choice, index) => ({
+      ...element(model, choice, index),
+      ref: `r${index}`,
+      depends_on_refs: choice.refs.map((n) => `r${n % Math.max(index, 1)}`).filter(() => index > 0),
+    }));
+    if (hasOwnParent(choices)) return;
+    const rows = await world.sql<{ id: string; outcome: string }[]>`
+      select id::text, outcome from public.enqueue_jobs(${JSON.stringify(asked)}::text::jsonb) order by ordinal`;
+
+    const before = new Map(model.keys);
+    const fresh = choices.map((choice) => {
+      const key = choice.key && keyOf(choice, choice.key);
+      if (!key) return true;
+      const isFresh = !before.has(key);
+      before.set(key, "taken");
+      return isFresh;
+    });
+    assert.deepEqual(
+      rows.map((row) => row.outcome),
+      fresh.map((isFresh) => (isFresh ? "created" : "existing")),
+    );
+    learn(model, choices, rows.map((row) => row.id), fresh);
+  },
+);
+
+/** Twice the same key in one call: the later element is the earlier one and can't wait for it. */
+function hasOwnParent(choices: readonly Spec[]): boolean {
+  const keys = choices.flatMap((choice) => (choice.key ? [keyOf(choice, choice.key)] : []));
+  return new Set(keys).size < keys.length;
+}
+
+function element(model: Model, choice: Spec, index: number) {
+  const options = {
+    ...(choice.backoff && { backoff: choice.backoff }),
+    ...(choice.runAnyway && { on_parent_failure: "run" }),
+  };
+  return {
+    type: choice.type,
+    payload: { index },
+    priority: choice.priority,
+    scheduled_at: choice.delay === undefined ? null : new Date(model.now / 1000 + choice.delay).toISOString(),
+    tenant_id: choice.tenant ?? null,
+    queue: choice.queue ?? null,
+    max_retries: choice.maxRetries ?? null,
+    depends_on: parentsOf(model, choice),
+    idempotency_key: choice.key ?? null,
+    options: Object.keys(options).length > 0 ? options : null,
+  };
+}
+
+function parentsOf(model: Model, choice: Spec): string[] {
+  const ids = [...model.jobs.keys()];
+  return choice.parents.flatMap((n) => pick(ids, n) ?? []);
+}
+
+function keyOf(choice: Spec, key: string): string {
+  return `${choice.tenant ?? ""}/${key}`;
+}
+
+/** Tells the model what was enqueued: only elements that are new. */
+function learn(
+  model: Model,
+  choices: readonly Spec[],
+  ids: readonly string[],
+  fresh: readonly boolean[] = [true],
+): void {
+  const made = choices.map((choice, index): NewJob => {
+    const id = ids[index] ?? "none";
+    const refs = index === 0 ? [] : choice.refs.map((n) => ids[n % index] ?? "none");
+    return {
+      facts: {
+        id,
+        type: choice.type,
+        queue: choice.queue ?? choice.type,
+        tenant: choice.tenant ?? null,
+        priority: PRIORITIES.indexOf(choice.priority),
+        maxRetries: choice.maxRetries ?? DEFAULT_RETRIES,
+        backoff: choice.backoff
+          ? { ...DEFAULT_BACKOFF, baseMs: choice.backoff.base_ms, jitter: choice.backoff.jitter, ...capOf(choice.backoff) }
+          : DEFAULT_BACKOFF,
+        createdAt: model.now,
+        scheduledAt: choice.delay === undefined ? null : model.now + choice.delay * 1000,
+      },
+      parents: [...parentsOf(model, choice), ...refs],
+      runAnyway: choice.runAnyway,
+    };
+  });
+  const isNew = made.filter((_, index) => fresh[index] ?? true);
+  enqueue(model, isNew);
+  choices.forEach((choice, index) => {
+    if (choice.key && fresh[index] !== false) model.keys.set(keyOf(choice, choice.key), ids[index] ?? "none");
+  });
+}
+
+function capOf(backoff: { cap_ms?: number }): { capMs?: number } {
+  return backoff.cap_ms === undefined ? {} : { capMs: backoff.cap_ms };
+}
+
+export type { World };

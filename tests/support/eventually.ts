@@ -1,0 +1,44 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { TestSql } from "./connect.ts";
+
+/**
+ * Calls `look` again and again until it neither throws nor answers false, null or undefined, and
+ * returns that answer. After the deadline it throws what `look` threw last.
+ */
+export async function eventually<T>(
+  look: () => T | Promise<T>,
+  { timeoutMs = 10_000, intervalMs = 20 }: { timeoutMs?: number; intervalMs?: number } = {},
+): Promise<NonNullable<T>> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    let failure: unknown;
+    try {
+      const answer = await look();
+      if (answer !== undefined && answer !== null && answer !== false) return answer;
+      failure = new Error(`the answer stayed ${String(answer)}`);
+    } catch (error) {
+      failure = error;
+    }
+    if (Date.now() >= deadline) {
+      throw new Error(`not within ${timeoutMs} ms: ${look.toString().slice(0, 200)}`, {
+        cause: failure,
+      });
+    }
+    await delay(intervalMs);
+  }
+}
+
+/** The process id of the one session behind a pool with `max: 1`. */
+export async function backendPid(session: TestSql): Promise<number> {
+  const [row] = await session<{ pid: number }[]>`select pg_backend_pid() as pid`;
+  if (!row) throw new Error("pg_backend_pid() returned nothing");
+  return row.pid;
+}
+
+/** Resolves when that session waits for a lock; `sql` is another pool, of any role. */
+export async function waitForLockWait(sql: TestSql, pid: number): Promise<void> {
+  await eventually(async () => {
+    const waiting = await sql`select 1 from pg_locks where pid = ${pid} and not granted`;
+    return waiting.length > 0;
+  });
+}
