@@ -1,8 +1,8 @@
 import { access } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { parseAddress } from "../db/address.ts";
-import { checkSchema } from "../db/migrate.ts";
 import { connect } from "../db/postgres-js.ts";
+import { checkSchema } from "../db/schema-version.ts";
 import type { Sql } from "../db/sql.ts";
 import { resolveDatabase } from "../embedded/resolve-database.ts";
 import { CliError } from "./cli-error.ts";

@@ -5,23 +5,22 @@ import {
   SchemaVersionError,
 } from "../core/database-errors.ts";
 import { InvalidOptionError, InvalidPayloadError, QueueError } from "../core/errors.ts";
+import { PostgresTooOldError } from "../db/inspect-server.ts";
 import { LocalPostgresError } from "../embedded/errors.ts";
 import { CliError } from "./cli-error.ts";
 import { EXIT } from "./exit-codes.ts";
+
+const DATABASE_FAULTS = [
+  DatabaseUnreachableError,
+  DatabaseCredentialsError,
+  LocalPostgresError,
+  PostgresTooOldError,
+];
 
 /** Any failure in the words of the command line: what, why, and how to mend it. */
 export function explainError(error: unknown): CliError {
   if (error instanceof CliError) return error;
   if (error instanceof QueueError) return fromQueueError(error);
-  if (error instanceof LocalPostgresError) {
-    return new CliError({
-      code: error.code.toUpperCase(),
-      what: error.message,
-      fix: error.fix,
-      exitCode: EXIT.database,
-      cause: error,
-    });
-  }
   return new CliError({
     code: "UNEXPECTED",
     what: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
@@ -43,9 +42,7 @@ function fromQueueError(error: QueueError): CliError {
 }
 
 function exitCodeOf(error: QueueError): number {
-  if (error instanceof DatabaseUnreachableError || error instanceof DatabaseCredentialsError) {
-    return EXIT.database;
-  }
+  if (DATABASE_FAULTS.some((fault) => error instanceof fault)) return EXIT.database;
   if (error instanceof SchemaVersionError) return EXIT.schema;
   if (error instanceof InvalidOptionError || error instanceof InvalidPayloadError) {
     return EXIT.usage;

@@ -6,6 +6,7 @@ import { splitStatements } from "./split-statements.ts";
 import type { Queryable, Sql } from "./sql.ts";
 
 export { type Migration, MigrationsMissingError, readMigrations } from "./migration-files.ts";
+export { checkSchema } from "./schema-version.ts";
 
 export interface MigrationStatus {
   readonly version: string;

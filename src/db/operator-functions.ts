@@ -239,8 +239,13 @@ export async function queueStats(db: Queryable, queue?: string): Promise<QueueSt
 }
 
 export interface QueueHealth {
-  readonly status: string;
-  readonly [detail: string]: unknown;
+  readonly status: "ok" | "degraded";
+  readonly schema_version: number;
+  readonly checked_at: string;
+  readonly live_workers: number;
+  readonly oldest_pending_seconds: number | null;
+  readonly dead_letters: number;
+  readonly problems: readonly { readonly code: string; readonly message: string }[];
 }
 
 export async function queueHealth(db: Queryable): Promise<QueueHealth> {

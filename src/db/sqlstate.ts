@@ -71,6 +71,12 @@ export function isTransient(error: unknown): boolean {
   return error instanceof QueueSqlError && /^(40|53|55|57|58)/.test(error.sqlstate);
 }
 
+/** Whether a value that was sent is at fault, so that the same call without it would work. */
+export function isAboutData(error: unknown): boolean {
+  if (error instanceof InvalidPayloadError || error instanceof InvalidOptionError) return true;
+  return error instanceof QueueSqlError && /^(21|22|23|54|P0|XX)/.test(error.sqlstate);
+}
+
 interface DatabaseMessage {
   readonly message: string;
   readonly detail?: string;

@@ -265,3 +265,25 @@ export async function maintain(
     unknown
   >;
 }
+
+/** Jobs that have not ended, by where they stand. Counts may stop at 1. */
+export interface OpenJobs {
+  readonly pending: number;
+  readonly scheduled: number;
+  readonly blocked: number;
+  readonly processing: number;
+}
+
+export async function openJobs(
+  db: Queryable,
+  scope: LaneScope,
+  signal?: AbortSignal,
+): Promise<OpenJobs> {
+  return (await callJson(
+    db,
+    `select queue.open_jobs(p_queue_ids => $1::text::integer[], p_except_queue_ids => $2::text::integer[],
+       p_type_ids => $3::text::integer[])::text`,
+    [scope.queueIds, scope.exceptQueueIds, scope.typeIds],
+    { signal },
+  )) as OpenJobs;
+}

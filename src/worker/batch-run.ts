@@ -73,9 +73,13 @@ export class BatchRun {
     }
     if (!Array.isArray(answer) || answer.length !== attempts.length) {
       const got = Array.isArray(answer) ? `${answer.length} entries` : `a ${typeof answer}`;
-      throw new InvalidResultError("", `expected one entry for each of ${attempts.length} jobs, got ${got}`);
+      throw new InvalidResultError(
+        "",
+        `expected one entry for each of ${attempts.length} jobs, got ${got}`,
+      );
     }
-    for (const [index, attempt] of attempts.entries()) this.#verdict.returned(attempt, answer[index]);
+    for (const [index, attempt] of attempts.entries())
+      this.#verdict.returned(attempt, answer[index]);
   }
 
   #abortIfAll(attempts: readonly Attempt[]): void {

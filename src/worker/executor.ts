@@ -176,7 +176,11 @@ export class Executor {
   threw(attempt: Attempt, error: unknown): void {
     if (attempt.state !== "running") return;
     if (attempt.isCommitted) {
-      this.#tools.logger.warn("job.threw_after_commit", { jobId: attempt.id, type: attempt.type, error });
+      this.#tools.logger.warn("job.threw_after_commit", {
+        jobId: attempt.id,
+        type: attempt.type,
+        error,
+      });
     }
     if (attempt.stopReason === "cancelled") return this.#end(attempt, "cancelled", {});
     if (attempt.stopReason === "shutdown") return this.#end(attempt, "released", {});
@@ -278,5 +282,10 @@ const CANCEL_GRACE_MS = 10_000;
 const NEVER_RETRIED: ReadonlySet<string> = new Set(["INVALID_PAYLOAD", "INVALID_RESULT"]);
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "then" in value &&
+    typeof value.then === "function"
+  );
 }

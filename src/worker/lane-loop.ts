@@ -1,12 +1,13 @@
-import { isOutage, type Link } from "./link.ts";
-import { encodeBatch, type SettlementBatch, type Settlements } from "./settlements.ts";
+import { isAboutData } from "../db/sqlstate.ts";
 import { advance } from "../db/worker-functions.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
 import type { Lane } from "./lane.ts";
+import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
+import { encodeBatch, type SettlementBatch, type Settlements } from "./settlements.ts";
 
 export interface LaneLoopParts {
   readonly settings: WorkerSettings;
@@ -39,7 +40,11 @@ const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
 const FAULT_WAIT_MS = 1_000;
 
 /** Settles and claims for one lane until the signal aborts: one call for both, whenever either is due. */
-export async function runLane(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
+export async function runLane(
+  lane: Lane,
+  parts: LaneLoopParts,
+  signal: AbortSignal,
+): Promise<void> {
   const { link, settings } = parts;
   const { clock } = settings;
   while (!signal.aborted) {
@@ -65,7 +70,7 @@ function dueAt(lane: Lane, { settings, settlements, phase }: LaneLoopParts): num
   if (lane.buffered > 0 && !lane.hasFreeSlot) {
     due = Math.min(due, lane.lastFreedAt + lane.horizonMs);
   }
-  return due;
+  return Math.max(due, lane.notBefore);
 }
 
 function giveBack(lane: Lane, { executor }: LaneLoopParts): void {
@@ -154,6 +159,7 @@ async function failed(
     return;
   }
   settings.logger.error("worker.advance_failed", { lane: lane.name, error });
-  lane.nextClaimAt = settings.clock.now() + FAULT_WAIT_MS;
-  if (batch.done.length + batch.rest.length > 0) await settleApart(batch, lane, parts);
+  lane.notBefore = settings.clock.now() + FAULT_WAIT_MS;
+  if (isAboutData(error)) await settleApart(batch, lane, parts);
+  else settlements.putBack(batch, lane);
 }

@@ -45,13 +45,14 @@ export class Lane {
   sweepAt = 0;
   /** Local time before which no claim is worth it. */
   nextClaimAt = 0;
+  /** Local time before which nothing is sent, because the last call failed for no passing reason. */
+  notBefore = 0;
   /** Claims in a row that found nothing. */
   emptyClaims = 0;
   /** What `workCount` was when the last empty claim was sent. */
   emptyAtWork = -1;
   lastFreedAt = 0;
   readonly #maxPrefetch: number;
-  readonly #clock: Clock;
   #buffer: Attempt[] = [];
   #head = 0;
   #runMs: number | undefined;
@@ -68,7 +69,6 @@ export class Lane {
     this.scope = scope;
     this.wakeup = new Wakeup(clock);
     this.#maxPrefetch = settings.maxPrefetch;
-    this.#clock = clock;
     this.#capacity = settings.concurrency * settings.batchSize;
     this.#lastClaimed = this.#capacity;
   }
@@ -145,7 +145,8 @@ export class Lane {
   freed(now: number, msPerJob: number): void {
     this.running -= 1;
     this.lastFreedAt = now;
-    this.#runMs = this.#runMs === undefined ? msPerJob : this.#runMs + (msPerJob - this.#runMs) * WEIGHT;
+    this.#runMs =
+      this.#runMs === undefined ? msPerJob : this.#runMs + (msPerJob - this.#runMs) * WEIGHT;
   }
 
   /**
@@ -165,10 +166,6 @@ export class Lane {
     this.nextClaimAt = 0;
     this.mark = null;
     this.wakeup.wake();
-  }
-
-  get now(): number {
-    return this.#clock.now();
   }
 
   /** Once for each claim, not for each job. */

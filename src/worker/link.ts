@@ -47,7 +47,12 @@ export class Link {
    */
   async call<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock, callTimeoutMs } = this.#options;
-    const patience = deadline(callTimeoutMs, () => new CallTimeout(callTimeoutMs), undefined, clock);
+    const patience = deadline(
+      callTimeoutMs,
+      () => new CallTimeout(callTimeoutMs),
+      undefined,
+      clock,
+    );
     try {
       const answer = await run(patience.signal);
       this.#worked();

@@ -1,7 +1,7 @@
+import type { Job } from "../core/define-job.ts";
 import { InvalidOptionError } from "../core/errors.ts";
 import type { HandlerContext, Middleware } from "../core/handler.ts";
 import type { BatchImplementation, Implementation } from "../core/implement.ts";
-import type { Job } from "../core/define-job.ts";
 
 /** What a worker does with jobs of one type. */
 export interface Route {

@@ -1,8 +1,8 @@
+import { isAboutData } from "../db/sqlstate.ts";
 import { type SettledOutcome, type SettlementDetail, settleOne } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 import type { LaneLoopParts } from "./lane-loop.ts";
-import { isOutage } from "./link.ts";
 import type { RestEntry, SettlementBatch } from "./settlements.ts";
 
 /**
@@ -21,7 +21,7 @@ export async function settleApart(
     for (; at < entries.length; at += 1) await settleAlone(entries[at] as RestEntry, parts);
     settlements.confirm(batch);
   } catch {
-    // The database went away: what is left waits for its return.
+    // It is not about this entry, the database went away for example: what is left is sent again later.
     const left = new Set(entries.slice(at).map((entry) => entry.attempt));
     settlements.putBack(
       {
@@ -46,7 +46,7 @@ async function settleAlone(entry: RestEntry, parts: LaneLoopParts): Promise<void
     if (status === null) intake.refuse(attempt);
     else intake.accept(entry, status);
   } catch (cause) {
-    if (isOutage(cause)) throw cause;
+    if (!isAboutData(cause)) throw cause;
     settings.logger.error("job.end_refused", { jobId: attempt.id, type: attempt.type, outcome });
     await settleAsRefused(attempt, parts);
   }
@@ -67,9 +67,13 @@ async function settleAsRefused(attempt: Attempt, parts: LaneLoopParts): Promise<
     if (status === null) intake.refuse(attempt);
     else intake.accept({ attempt, outcome: "failed", detail }, status);
   } catch (cause) {
-    if (isOutage(cause)) throw cause;
+    if (!isAboutData(cause)) throw cause;
     // Nothing more can be done from here: its lease runs out, and the rescuer decides.
-    settings.logger.error("job.end_dropped", { jobId: attempt.id, type: attempt.type, error: cause });
+    settings.logger.error("job.end_dropped", {
+      jobId: attempt.id,
+      type: attempt.type,
+      error: cause,
+    });
     intake.refuse(attempt);
   }
 }

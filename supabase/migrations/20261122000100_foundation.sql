@@ -23,12 +23,14 @@ comment on type queue.run_outcome is
 -- The only source of time. Read once per function into v_now. Tests replace it in their template database.
 create function queue.clock()
 returns timestamptz
-language sql
+language plpgsql
 volatile
 parallel safe
 set search_path = ''
 as $$
-  select pg_catalog.clock_timestamp();
+begin
+  return pg_catalog.clock_timestamp();
+end;
 $$;
 comment on function queue.clock is 'The database''s clock: the only time the queue believes.';
 
@@ -46,23 +48,27 @@ comment on function queue.schema_version is
 
 create function queue.priority_rank(p_name text)
 returns smallint
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select case p_name when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3 end::smallint;
+begin
+  return case p_name when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3 end::smallint;
+end;
 $$;
 comment on function queue.priority_rank is 'Rank of a priority''s name, 0 is served first; null for an unknown name.';
 
 create function queue.priority_name(p_rank smallint)
 returns text
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select (array['critical', 'high', 'normal', 'low'])[p_rank + 1];
+begin
+  return (array['critical', 'high', 'normal', 'low'])[p_rank + 1];
+end;
 $$;
 comment on function queue.priority_name is 'Name of a priority''s rank.';
 
@@ -93,21 +99,25 @@ insert into queue.settings default values;
 -- Who calls, even from inside a security definer function: PostgREST switches the role and leaves its name here.
 create function queue.caller_role()
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce(nullif(current_setting('role', true), 'none'), session_user);
+begin
+  return coalesce(nullif(current_setting('role', true), 'none'), session_user);
+end;
 $$;
 comment on function queue.caller_role is 'The role the caller acts as, seen through security definer.';
 
 create function queue.is_end_user()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select queue.caller_role() in ('anon', 'authenticated');
+begin
+  return queue.caller_role() in ('anon', 'authenticated');
+end;
 $$;
 comment on function queue.is_end_user is
   'True for the roles of browsers: they may enqueue allowed types for their own tenant and read their own jobs.';
@@ -115,11 +125,13 @@ comment on function queue.is_end_user is
 -- Only app_metadata is believed: users can edit their own user_metadata.
 create function queue.caller_tenant()
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,tenant_id}';
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,tenant_id}';
+end;
 $$;
 comment on function queue.caller_tenant is 'The tenant named by app_metadata.tenant_id of the caller''s JWT, or null.';
 

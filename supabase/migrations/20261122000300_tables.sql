@@ -253,10 +253,11 @@ for each statement execute function queue.refuse_change();
 
 create function queue.note(p_action text, p_job_id bigint, p_detail jsonb)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
+begin
   insert into queue.audit (at, actor, action, job_id, detail)
   values (
     queue.clock(),
@@ -264,5 +265,6 @@ as $$
       ':' || (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'), ''),
     p_action, p_job_id, p_detail
   );
+end;
 $$;
 comment on function queue.note is 'Writes one row of the audit trail: who (role and user id of the JWT) did what.';

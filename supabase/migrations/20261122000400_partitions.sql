@@ -95,18 +95,22 @@ comment on function queue.extend_partitions is
 
 create function queue.has_open_jobs(p_first_id bigint, p_end_id bigint)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select
-    exists (select from queue.ready as token where token.id >= p_first_id and token.id < p_end_id)
-    or exists (select from queue.scheduled as token where token.id >= p_first_id and token.id < p_end_id)
-    or exists (select from queue.waiting as token where token.id >= p_first_id and token.id < p_end_id)
-    or exists (
-      select from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
-      where held.job_id >= p_first_id and held.job_id < p_end_id
-    );
+begin
+  return (
+    select
+      exists (select from queue.ready as token where token.id >= p_first_id and token.id < p_end_id)
+      or exists (select from queue.scheduled as token where token.id >= p_first_id and token.id < p_end_id)
+      or exists (select from queue.waiting as token where token.id >= p_first_id and token.id < p_end_id)
+      or exists (
+        select from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
+        where held.job_id >= p_first_id and held.job_id < p_end_id
+      )
+  );
+end;
 $$;
 comment on function queue.has_open_jobs is 'True while a job of this span of ids has not ended.';
 

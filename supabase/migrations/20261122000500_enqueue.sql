@@ -59,14 +59,16 @@ comment on function queue.check_options is 'Raises MR010 unless p_options is nul
 
 create function queue.is_integer(p_value jsonb, p_least numeric, p_most numeric)
 returns boolean
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select case when jsonb_typeof(p_value) = 'number'
+begin
+  return case when jsonb_typeof(p_value) = 'number'
     then (p_value #>> '{}')::numeric between p_least and p_most and (p_value #>> '{}')::numeric % 1 = 0
     else false
   end;
+end;
 $$;
 comment on function queue.is_integer is 'True for a JSON number without fraction within these bounds.';
 
@@ -147,11 +149,15 @@ comment on function queue.authorize_enqueue is
 
 create function queue.ring(p_queue_id integer, p_count integer)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = off
 as $$
-  with rung as (
+declare
+  v_worker_id integer;
+begin
+  for v_worker_id in
     delete from queue.bells
     where ctid = any (array(
       select bell.ctid from queue.bells as bell
@@ -160,8 +166,10 @@ as $$
       for update skip locked
     ))
     returning worker_id
-  )
-  select pg_notify('millrace', 'w:' || rung.worker_id) from rung;
+  loop
+    perform pg_notify('millrace', 'w:' || v_worker_id);
+  end loop;
+end;
 $$;
 comment on function queue.ring is
   'Wakes up to p_count sleeping workers of a queue at commit. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';

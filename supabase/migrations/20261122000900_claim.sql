@@ -207,31 +207,35 @@ create function queue.lanes(
   p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[], p_limit integer
 )
 returns integer[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
-  with recursive found as (
-    (
-      select token.lane, 1 as n from queue.ready as token
-      where token.queue_id = p_queue_id and token.priority = p_priority
-        and token.lane > p_after and token.lane <= p_until
-        and (p_type_ids is null or token.type_id = any (p_type_ids))
-      order by token.lane limit 1
+begin
+  return (
+    with recursive found as (
+      (
+        select token.lane, 1 as n from queue.ready as token
+        where token.queue_id = p_queue_id and token.priority = p_priority
+          and token.lane > p_after and token.lane <= p_until
+          and (p_type_ids is null or token.type_id = any (p_type_ids))
+        order by token.lane limit 1
+      )
+      union all
+      select (
+        select token.lane from queue.ready as token
+        where token.queue_id = p_queue_id and token.priority = p_priority
+          and token.lane > found.lane and token.lane <= p_until
+          and (p_type_ids is null or token.type_id = any (p_type_ids))
+        order by token.lane limit 1
+      ), found.n + 1
+      from found where found.lane is not null and found.n < p_limit
     )
-    union all
-    select (
-      select token.lane from queue.ready as token
-      where token.queue_id = p_queue_id and token.priority = p_priority
-        and token.lane > found.lane and token.lane <= p_until
-        and (p_type_ids is null or token.type_id = any (p_type_ids))
-      order by token.lane limit 1
-    ), found.n + 1
-    from found where found.lane is not null and found.n < p_limit
-  )
-  select coalesce(array_agg(found.lane order by found.n), '{}') from found where found.lane is not null;
+    select coalesce(array_agg(found.lane order by found.n), '{}') from found where found.lane is not null
+  );
+end;
 $$;
 comment on function queue.lanes is 'The lanes of a queue and priority that have work, after one and up to another, at most p_limit.';

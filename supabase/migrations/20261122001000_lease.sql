@@ -178,11 +178,15 @@ comment on function queue.extend_leases is
 
 create function queue.epoch_ms(p_at timestamptz)
 returns bigint
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select floor(extract(epoch from p_at) * 1000)::bigint;
+begin
+  return (
+    select floor(extract(epoch from p_at) * 1000)::bigint
+  );
+end;
 $$;
 comment on function queue.epoch_ms is 'A time as milliseconds since 1970, the form times have in JSON.';

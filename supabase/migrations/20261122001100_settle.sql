@@ -9,37 +9,42 @@ create function queue.backoff_ms(
   p_retry_count integer, p_base_ms integer, p_cap_ms integer, p_jitter double precision, p_random double precision
 )
 returns double precision
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select least(p_base_ms * power(2::double precision, least(p_retry_count, 60)), p_cap_ms) * (1 - p_jitter * p_random);
+begin
+  return least(p_base_ms * power(2::double precision, least(p_retry_count, 60)), p_cap_ms) * (1 - p_jitter * p_random);
+end;
 $$;
 comment on function queue.backoff_ms is 'Milliseconds to wait before retry number p_retry_count, counted from 0. p_random is from 0 to 1.';
 
 -- Errors that differ only in numbers, ids and quoted values are one error.
 create function queue.fingerprint(p_type text, p_error jsonb)
 returns text
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select md5(p_type || ':' || coalesce(p_error ->> 'name', '') || ':' || regexp_replace(
+begin
+  return md5(p_type || ':' || coalesce(p_error ->> 'name', '') || ':' || regexp_replace(
     regexp_replace(left(coalesce(p_error ->> 'message', ''), 1000), '(''[^'']*''|"[^"]*")', '?', 'g'),
     '[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|[0-9a-fA-F]{16,}|[0-9]+', '#', 'g'));
+end;
 $$;
 comment on function queue.fingerprint is 'The same for errors of a type that differ only in numbers, ids and quoted values.';
 
 create function queue.tidy_error(p_error jsonb)
 returns jsonb
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when p_error is null or jsonb_typeof(p_error) = 'null' then '{"message": "unknown error"}'::jsonb
     when jsonb_typeof(p_error) <> 'object' then jsonb_build_object('message', left(p_error #>> '{}', 8192))
     when pg_column_size(p_error) <= 32768 then case
@@ -48,19 +53,24 @@ as $$
       'name', left(p_error ->> 'name', 200), 'message', left(coalesce(p_error ->> 'message', 'unknown error'), 8192),
       'stack', left(p_error ->> 'stack', 8192), 'truncated', true)
   end;
+end;
 $$;
 comment on function queue.tidy_error is 'Any JSON as an error object with a message, at most some 32 KiB; never raises.';
 
 create function queue.lock_leases(p_lease_ids bigint[])
 returns bigint[]
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 as $$
-  select array_agg(held.id) from (
-    select lease.id from queue.leases as lease where lease.id = any (p_lease_ids) order by lease.id for update
-  ) as held;
+begin
+  return (
+    select array_agg(held.id) from (
+      select lease.id from queue.leases as lease where lease.id = any (p_lease_ids) order by lease.id for update
+    ) as held
+  );
+end;
 $$;
 comment on function queue.lock_leases is 'Locks live leases in id order; returns those that are alive.';
 
@@ -68,12 +78,13 @@ comment on function queue.lock_leases is 'Locks live leases in id order; returns
 -- and the look at another stops at its last unfinished job.
 create function queue.close_leases(p_lease_ids bigint[], p_counts bigint[])
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
 as $$
+begin
   delete from queue.leases as lease
   using unnest(p_lease_ids, p_counts) as touched (id, n)
   where lease.id = touched.id and (
@@ -88,6 +99,7 @@ as $$
       ) is null
     )
   );
+end;
 $$;
 comment on function queue.close_leases is 'Deletes those of these leases whose jobs have all ended.';
 

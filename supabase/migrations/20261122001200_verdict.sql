@@ -6,12 +6,14 @@
 
 create function queue.span(p_ms double precision)
 returns interval
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = ''
 as $$
-  select case when p_ms is not null then least(greatest(p_ms, 0), 3155760000000) * interval '1 millisecond' end;
+begin
+  return case when p_ms is not null then least(greatest(p_ms, 0), 3155760000000) * interval '1 millisecond' end;
+end;
 $$;
 comment on function queue.span is 'Milliseconds as an interval, from nothing to a hundred years.';
 
@@ -218,15 +220,19 @@ comment on function queue.settle_one is 'Ends one attempt under a lease; the job
 -- For callers that know the job and not its lease. Leases are few, so this reads them all.
 create function queue.live_lease(p_job_id bigint)
 returns bigint
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select lease.id from queue.leases as lease
-  where p_job_id = any (lease.job_ids) and not exists (
-    select from queue.runs as run where run.job_id = p_job_id and run.lease_id = lease.id
-  )
-  order by lease.id desc
-  limit 1;
+begin
+  return (
+    select lease.id from queue.leases as lease
+    where p_job_id = any (lease.job_ids) and not exists (
+      select from queue.runs as run where run.job_id = p_job_id and run.lease_id = lease.id
+    )
+    order by lease.id desc
+    limit 1
+  );
+end;
 $$;
 comment on function queue.live_lease is 'The lease under which a job is being processed, or null.';

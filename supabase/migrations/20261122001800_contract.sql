@@ -161,19 +161,23 @@ comment on function public.claim_next_job is 'get_next_job for one job, of one t
 
 create function queue.settle_by_job(p_lease_id bigint, p_job_id bigint, p_outcome text, p_detail jsonb, p_result jsonb)
 returns text
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = ''
 as $$
+begin
   -- A caller whose answer got lost asks again with the same lease: it gets the same answer.
-  select coalesce(
-    queue.settle_one(coalesce(p_lease_id, queue.live_lease(p_job_id)), p_job_id, p_outcome, p_detail, p_result),
-    (
-      select run.to_status::text from queue.runs as run
-      where run.job_id = p_job_id and run.lease_id = p_lease_id and run.outcome::text = p_outcome
+  return (
+    select coalesce(
+      queue.settle_one(coalesce(p_lease_id, queue.live_lease(p_job_id)), p_job_id, p_outcome, p_detail, p_result),
+      (
+        select run.to_status::text from queue.runs as run
+        where run.job_id = p_job_id and run.lease_id = p_lease_id and run.outcome::text = p_outcome
+      )
     )
   );
+end;
 $$;
 comment on function queue.settle_by_job is 'settle_one for callers that may not know the lease, or ask again because the answer got lost.';
 

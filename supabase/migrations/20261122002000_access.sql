@@ -9,12 +9,16 @@
 
 create function queue.caller_tenant_id()
 returns integer
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select tenant.id from queue.tenants as tenant where tenant.name = queue.caller_tenant();
+begin
+  return (
+    select tenant.id from queue.tenants as tenant where tenant.name = queue.caller_tenant()
+  );
+end;
 $$;
 comment on function queue.caller_tenant_id is 'The id of the tenant in the caller''s JWT, null when there is none.';
 

@@ -18,10 +18,19 @@ const SUMMED = [
 
 type Totals = Record<(typeof SUMMED)[number], number>;
 
+/** What `queue_health()` answers. */
+interface Health {
+  readonly status: string;
+  readonly live_workers: number;
+  readonly oldest_pending_seconds: number | null;
+  readonly problems: readonly { readonly code: string; readonly message: string }[];
+}
+
 /** Shows whether the system is well, and what it did in the last hour. */
 export async function stats(context: CliContext): CommandResult {
   const { sql } = await openDatabase(context);
-  const [health, queues] = [await queueHealth(sql), await queueStats(sql)];
+  const health = (await queueHealth(sql)) as unknown as Health;
+  const queues = await queueStats(sql);
   const totals = Object.fromEntries(
     SUMMED.map((name) => [name, queues.reduce((sum, queue) => sum + queue[name], 0)]),
   ) as Totals;
@@ -39,10 +48,7 @@ export async function stats(context: CliContext): CommandResult {
   return undefined;
 }
 
-function facts(
-  totals: Totals,
-  health: { live_workers: number; oldest_pending_seconds: number | null },
-): [string, string][] {
+function facts(totals: Totals, health: Health): [string, string][] {
   const oldest = health.oldest_pending_seconds;
   return [
     ["workers", countOf(health.live_workers, "alive", "alive")],

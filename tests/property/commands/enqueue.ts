@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Model, pick } from "../model.ts";
 import { enqueue, type NewJob } from "../rules.ts";
-import { FIFO, MIXED, TYPES, type World } from "../world.ts";
+import { FIFO, MIXED, TYPES } from "../world.ts";
 import { anyOne, command, type Steps } from "./command.ts";
 
 const PRIORITIES = ["critical", "high", "normal", "low"];
@@ -149,4 +149,3 @@ function capOf(backoff: { cap_ms?: number }): { capMs?: number } {
   return backoff.cap_ms === undefined ? {} : { capMs: backoff.cap_ms };
 }
 
-export type { World };

@@ -1,0 +1,107 @@
+import { backoffDelay } from "../core/backoff.ts";
+import { pause } from "../core/signals.ts";
+import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
+import type { Executor } from "./executor.ts";
+import type { LeaseBook } from "./lease-book.ts";
+import type { Link } from "./link.ts";
+import type { WorkerSettings } from "./options.ts";
+
+export interface UpkeepParts {
+  readonly settings: WorkerSettings;
+  readonly worker: () => number;
+  readonly link: Link;
+  readonly book: LeaseBook;
+  readonly executor: Executor;
+  /** What the sign of life tells of this worker. */
+  readonly describe: () => unknown;
+  /** The worker's row is gone: sign in again. */
+  readonly register: () => Promise<void>;
+}
+
+const HEARTBEAT_MS = 10_000;
+const MAINTAIN_MS = 5_000;
+/** Between tries to extend leases after one failed. */
+const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
+
+/** Keeps leases alive, and stops the handlers of those that could not be kept. Never rejects. */
+export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { clock, leaseMs, random, logger } = parts.settings;
+  let failures = 0;
+  while (!signal.aborted) {
+    const wait = failures === 0 ? leaseMs / 3 : backoffDelay(EXTEND_RETRY, failures - 1, random());
+    await pause(wait, signal, clock);
+    try {
+      if (!signal.aborted) await extendOnce(parts);
+      failures = 0;
+    } catch (error) {
+      failures += 1;
+      logger.debug("lease.extend_failed", { error });
+    }
+    loseExpired(parts);
+  }
+}
+
+export async function extendOnce(parts: UpkeepParts): Promise<void> {
+  const { settings, link, book, executor } = parts;
+  const leases = book.ids;
+  if (leases.length === 0) return;
+  const sentAt = settings.clock.now();
+  const request = { worker: parts.worker(), leases, leaseMs: settings.leaseMs };
+  const answer = await link.call((signal) => extendLeases(settings.sql, request, signal));
+  book.extend(answer.alive, sentAt + settings.leaseMs);
+  for (const lease of book.missing(leases, answer.alive)) {
+    // What has ended is on its way to the database, which will judge by itself.
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") executor.lose(attempt);
+  }
+  for (const [lease, id] of answer.cancelled) {
+    const attempt = book.find(lease, id);
+    if (attempt) executor.cancel(attempt);
+  }
+}
+
+/** We could not reach the database for a whole lease: from now on another worker may have these jobs. */
+function loseExpired({ settings, book, executor }: UpkeepParts): void {
+  for (const lease of book.expired(settings.clock.now())) {
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") executor.lose(attempt);
+  }
+}
+
+/** Shows that this worker lives. Never rejects. */
+export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { settings, link } = parts;
+  await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
+    const isKnown = await link.call((patience) =>
+      heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
+    );
+    if (!isKnown) await parts.register();
+  });
+}
+
+/** Does the queue's housekeeping; all workers do, and whoever comes first finds the work. Never rejects. */
+export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { settings, link } = parts;
+  await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
+    await link.call((patience) => maintain(settings.sql, patience));
+  });
+}
+
+/** With jitter, so that workers that started together don't act together. The first time comes soon. */
+async function every(
+  periodMs: number,
+  { settings, link }: UpkeepParts,
+  signal: AbortSignal,
+  failure: string,
+  act: () => Promise<void>,
+): Promise<void> {
+  const { clock, random, logger } = settings;
+  await pause(random() * 1_000, signal, clock);
+  while (!signal.aborted) {
+    await link.ready(signal);
+    try {
+      if (!signal.aborted) await act();
+    } catch (error) {
+      if (!link.isDown) logger.warn(failure, { error });
+    }
+    await pause(periodMs * (0.75 + 0.5 * random()), signal, clock);
+  }
+}

@@ -1,0 +1,190 @@
+import { WorkerStateError } from "../core/errors.ts";
+import { pause, sleep } from "../core/signals.ts";
+import { checkSchema } from "../db/schema-version.ts";
+import { openJobs, registerWorker, unregisterWorker } from "../db/worker-functions.ts";
+import { Engine } from "./engine.ts";
+import { toSettings, type WorkerOptions, type WorkerSettings } from "./options.ts";
+
+export type { WorkerOptions } from "./options.ts";
+
+/**
+ * new -> starting -> running -> stopping -> stopped. `stopping`: claims no more, waits for handlers. A stopped worker stays so.
+ */
+export type WorkerState = "new" | "starting" | "running" | "stopping" | "stopped";
+
+export interface RunOptions {
+  /** Stops the worker in good order when it aborts. */
+  readonly signal?: AbortSignal;
+}
+
+export interface DrainOptions extends RunOptions {
+  /**
+   * `idle`: no job is left that could run now. `empty`: nor one that is scheduled, waits for others, or runs in another worker.
+   * Only jobs of this worker's types and queues count. @default "idle"
+   */
+  readonly until?: "idle" | "empty";
+}
+
+export interface StopOptions {
+  /** How long handlers may go on; a second call with less shortens the first's. @default the worker's shutdownTimeoutMs */
+  readonly timeoutMs?: number;
+}
+
+export interface Worker {
+  readonly state: WorkerState;
+  /** Handlers that run now. */
+  readonly running: number;
+  /**
+   * Signs in and begins to work. Throws DatabaseUnreachableError, DatabaseCredentialsError or SchemaVersionError; later outages are
+   * waited out.
+   */
+  start(): Promise<void>;
+  /**
+   * Claims no more, waits for running handlers, aborts their signals when the time is over, and gives back what did not finish
+   * without using up its attempt. Twice is fine.
+   */
+  stop(options?: StopOptions): Promise<void>;
+  /** Starts, works until the signal aborts, and stops. */
+  run(options?: RunOptions): Promise<void>;
+  /** Starts, works until there is nothing left to do, and stops. */
+  drain(options?: DrainOptions): Promise<void>;
+}
+
+/** Makes a worker for these handlers. It does nothing before it is started. Throws InvalidOptionError. */
+export function createWorker(options: WorkerOptions): Worker {
+  return new LocalWorker(toSettings(options));
+}
+
+/** Between two looks of a drain that waits for what others hold up. */
+const DRAIN_WAIT_MS = 50;
+/** How long the sign-out may take: it is only a courtesy. */
+const SIGN_OUT_MS = 2_000;
+
+class LocalWorker implements Worker {
+  readonly #settings: WorkerSettings;
+  readonly #name: string = crypto.randomUUID();
+  readonly #stopped = new AbortController();
+  #state: WorkerState = "new";
+  #engine: Engine | undefined;
+  #hurry = new AbortController();
+  #stopping: Promise<void> | undefined;
+
+  constructor(settings: WorkerSettings) {
+    this.#settings = settings;
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  get running(): number {
+    return this.#engine?.running ?? 0;
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== "new") {
+      throw new WorkerStateError(`A worker that is ${this.#state} cannot be started`, {
+        hint: "Make a new worker with createWorker().",
+      });
+    }
+    this.#state = "starting";
+    try {
+      await checkSchema(this.#settings.sql);
+      const signedIn = await this.#register();
+      if (this.#stopping) return;
+      this.#engine = new Engine(this.#settings, signedIn, () => this.#register());
+      this.#engine.start();
+      this.#state = "running";
+    } catch (error) {
+      this.#finish();
+      throw error;
+    }
+  }
+
+  stop({ timeoutMs = this.#settings.shutdownTimeoutMs }: StopOptions = {}): Promise<void> {
+    if (this.#state === "stopped") return Promise.resolve();
+    const cancel = this.#settings.clock.setTimer(() => this.#hurry.abort(), timeoutMs);
+    this.#stopping ??= this.#stop();
+    return this.#stopping.finally(cancel);
+  }
+
+  async run({ signal }: RunOptions = {}): Promise<void> {
+    if (signal?.aborted) return;
+    await this.start();
+    await untilAborted(signal, this.#stopped.signal);
+    await this.stop();
+  }
+
+  async drain({ until = "idle", signal }: DrainOptions = {}): Promise<void> {
+    if (signal?.aborted) return;
+    await this.start();
+    const onAbort = (): void => void this.stop();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      while (this.#state === "running") {
+        await this.#engine?.whenIdle(this.#stopped.signal);
+        if (until === "idle" || !(await this.#isSomethingOpen())) break;
+        await pause(DRAIN_WAIT_MS, this.#stopped.signal, this.#settings.clock);
+      }
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
+    await this.stop();
+  }
+
+  /** During an outage nobody knows; then there may be something. */
+  async #isSomethingOpen(): Promise<boolean> {
+    const engine = this.#engine;
+    if (!engine || this.#state !== "running") return false;
+    try {
+      return await engine.isSomethingOpen();
+    } catch (error) {
+      this.#settings.logger.debug("worker.drain_look_failed", { error });
+      await sleep(DRAIN_WAIT_MS, undefined, this.#settings.clock);
+      return true;
+    }
+  }
+
+  #register(): ReturnType<typeof registerWorker> {
+    const { sql, lanes, routes, details } = this.#settings;
+    return registerWorker(sql, {
+      name: this.#name,
+      details,
+      queues: lanes.map((lane) => lane.name).filter((name) => name !== "*"),
+      types: [...routes.keys()],
+    });
+  }
+
+  async #stop(): Promise<void> {
+    const engine = this.#engine;
+    if (engine) {
+      this.#state = "stopping";
+      await engine.drain(this.#hurry.signal);
+      await this.#signOut(engine.worker);
+    }
+    this.#finish();
+  }
+
+  async #signOut(worker: number): Promise<void> {
+    const { sql, logger } = this.#settings;
+    try {
+      await unregisterWorker(sql, worker, AbortSignal.timeout(SIGN_OUT_MS));
+    } catch (error) {
+      logger.debug("worker.sign_out_failed", { error });
+    }
+  }
+
+  #finish(): void {
+    this.#state = "stopped";
+    this.#stopped.abort();
+  }
+}
+
+function untilAborted(...signals: (AbortSignal | undefined)[]): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of signals) {
+      if (signal?.aborted) resolve();
+      signal?.addEventListener("abort", () => resolve(), { once: true });
+    }
+  });
+}
