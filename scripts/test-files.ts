@@ -21,7 +21,14 @@ async function runFiles(files: string[]): Promise<Tally> {
   let passed = 0;
   let failed = 0;
   const skips: string[] = [];
-  const events = run({ files, concurrency: FILES_AT_ONCE, timeout: FILE_TIMEOUT_MS });
+  // A failed test may leave a connection open, which must not keep its file alive until the timeout;
+  // sessions that a passing test leaves open are found when its database is closed.
+  const events = run({
+    files,
+    concurrency: FILES_AT_ONCE,
+    timeout: FILE_TIMEOUT_MS,
+    forceExit: true,
+  });
   events.on("test:pass", ({ name, skip, details }) => {
     // A file without tests passes under its own name.
     if (details.type === "suite" || files.includes(name)) return;

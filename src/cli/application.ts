@@ -81,7 +81,10 @@ function placeOf(error: unknown): string | undefined {
 
 function checkHandlers(path: string, handlers: unknown): readonly Implementation[] {
   if (!Array.isArray(handlers)) {
-    throw wrongExport(path, handlers === undefined ? "does not export handlers" : "exports handlers that are no array");
+    throw wrongExport(
+      path,
+      handlers === undefined ? "does not export handlers" : "exports handlers that are no array",
+    );
   }
   if (handlers.length === 0) throw wrongExport(path, "exports no handlers: the array is empty");
   const types = new Set<string>();

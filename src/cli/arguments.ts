@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "commander";
-import { type Duration, toMs } from "../core/durations.ts";
 import { PRIORITIES } from "../core/define-job.ts";
+import { type Duration, toMs } from "../core/durations.ts";
 
 /** Readers of single arguments. Each throws commander's InvalidArgumentError, which names the option. */
 
@@ -30,7 +30,9 @@ export function durationMs(text: string): number {
   try {
     return toMs(/^\d+$/.test(text) ? Number.NaN : (text as Duration), "duration");
   } catch {
-    throw new InvalidArgumentError("It must be a length of time such as 500ms, 30s, 10m, 2h or 7d.");
+    throw new InvalidArgumentError(
+      "It must be a length of time such as 500ms, 30s, 10m, 2h or 7d.",
+    );
   }
 }
 

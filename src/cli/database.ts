@@ -47,7 +47,11 @@ function openGiven(context: CliContext, url: string, max: number): OpenDatabase 
   return { sql, source: "given", place: `${address.host}${name && `/${name}`}` };
 }
 
-async function openLocal(context: CliContext, mayCreate: boolean, max: number): Promise<OpenDatabase> {
+async function openLocal(
+  context: CliContext,
+  mayCreate: boolean,
+  max: number,
+): Promise<OpenDatabase> {
   const folder = await localFolder(context.cwd);
   if (!folder.exists && !mayCreate) {
     throw new CliError({

@@ -3,7 +3,9 @@ import type { RunCommand } from "./program.ts";
 
 /** migrate, doctor. */
 export function defineDatabaseCommands(program: Command, run: RunCommand): void {
-  const migrate = program.command("migrate").description("install the queue in the database, or bring it up to date");
+  const migrate = program
+    .command("migrate")
+    .description("install the queue in the database, or bring it up to date");
   migrate.action(() => migrate.outputHelp());
 
   migrate
@@ -17,7 +19,9 @@ export function defineDatabaseCommands(program: Command, run: RunCommand): void 
     .command("status")
     .description("which migrations are applied; exits with 4 when some are missing")
     .action((_options: unknown, command: Command) =>
-      run(command, async (context) => (await import("./commands/migrate.ts")).migrateStatus(context)),
+      run(command, async (context) =>
+        (await import("./commands/migrate.ts")).migrateStatus(context),
+      ),
     );
 
   migrate

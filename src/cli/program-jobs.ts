@@ -40,7 +40,9 @@ function defineJobs(program: Command, run: RunCommand): void {
     .option("--limit <n>", "how many", wholeNumber(1, 1_000), 20)
     .option("--before <id>", "only older ones: the last id of the page before", jobId)
     .action((options: ListOptions, command: Command) =>
-      run(command, async (context) => (await import("./commands/jobs-list.ts")).listJobs(context, options)),
+      run(command, async (context) =>
+        (await import("./commands/jobs-list.ts")).listJobs(context, options),
+      ),
     );
 
   jobs
@@ -48,7 +50,9 @@ function defineJobs(program: Command, run: RunCommand): void {
     .description("one job: its facts, payload, result, error and history")
     .argument("<id>", "the job's id", jobId)
     .action((id: string, _options: unknown, command: Command) =>
-      run(command, async (context) => (await import("./commands/jobs-show.ts")).showJob(context, id)),
+      run(command, async (context) =>
+        (await import("./commands/jobs-show.ts")).showJob(context, id),
+      ),
     );
 
   jobs
@@ -87,14 +91,20 @@ function defineRedrive(program: Command, run: RunCommand): void {
     .option("--limit <n>", "how many at most, oldest first", wholeNumber(1, 1_000_000), 1_000)
     .option("--reason <text>", "kept in the jobs' history")
     .action((options: RedriveOptions, command: Command) =>
-      run(command, async (context) => (await import("./commands/redrive.ts")).redrive(context, options), {
-        stopsItself: true,
-      }),
+      run(
+        command,
+        async (context) => (await import("./commands/redrive.ts")).redrive(context, options),
+        {
+          stopsItself: true,
+        },
+      ),
     );
 }
 
 function defineQueues(program: Command, run: RunCommand): void {
-  const queues = program.command("queues").description("the queues and how full they are; pause and resume");
+  const queues = program
+    .command("queues")
+    .description("the queues and how full they are; pause and resume");
   queues.action((_options: unknown, command: Command) =>
     run(command, async (context) => (await import("./commands/queues.ts")).listQueues(context)),
   );
@@ -113,7 +123,10 @@ function defineQueues(program: Command, run: RunCommand): void {
     .option("--reason <text>", "shown to whoever asks why")
     .action((queue: string, { reason }: { reason?: string }, command: Command) =>
       run(command, async (context) =>
-        (await import("./commands/queues.ts")).setPaused(context, queue, { isPaused: true, reason }),
+        (await import("./commands/queues.ts")).setPaused(context, queue, {
+          isPaused: true,
+          reason,
+        }),
       ),
     );
 

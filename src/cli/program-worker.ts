@@ -16,15 +16,21 @@ import type { RunCommand } from "./program.ts";
 export function defineWorkerCommands(program: Command, run: RunCommand): void {
   program
     .command("dev")
-    .description("start or join the database, migrate it, run an application's jobs and show them live")
+    .description(
+      "start or join the database, migrate it, run an application's jobs and show them live",
+    )
     .argument("<app>", "module that exports handlers, and if it likes queues and seed")
     .option("--once", "end when no job is left to run")
     .option("--no-seed", "do not call the application's seed")
     .option("--concurrency <n>", "jobs at a time", wholeNumber(1, 1_000))
     .action((app: string, options: DevOptions, command: Command) =>
-      run(command, async (context) => (await import("./commands/dev.ts")).dev(context, app, options), {
-        stopsItself: true,
-      }),
+      run(
+        command,
+        async (context) => (await import("./commands/dev.ts")).dev(context, app, options),
+        {
+          stopsItself: true,
+        },
+      ),
     );
 
   program
@@ -32,13 +38,29 @@ export function defineWorkerCommands(program: Command, run: RunCommand): void {
     .description("run an application's jobs in production; SIGTERM stops it gracefully")
     .argument("<app>", "module that exports handlers, and if it likes queues")
     .option("--once", "end when no job is left to run")
-    .option("--concurrency <n>", "jobs at a time, of all queues that have no number", wholeNumber(1, 1_000))
-    .option("--queues <list>", "only these, such as mail=20,report=2; * stands for all others", queueShares)
-    .option("--stop-timeout <duration>", "how long running jobs may go on after a signal", durationMs)
+    .option(
+      "--concurrency <n>",
+      "jobs at a time, of all queues that have no number",
+      wholeNumber(1, 1_000),
+    )
+    .option(
+      "--queues <list>",
+      "only these, such as mail=20,report=2; * stands for all others",
+      queueShares,
+    )
+    .option(
+      "--stop-timeout <duration>",
+      "how long running jobs may go on after a signal",
+      durationMs,
+    )
     .action((app: string, options: WorkOptions, command: Command) =>
-      run(command, async (context) => (await import("./commands/work.ts")).work(context, app, options), {
-        stopsItself: true,
-      }),
+      run(
+        command,
+        async (context) => (await import("./commands/work.ts")).work(context, app, options),
+        {
+          stopsItself: true,
+        },
+      ),
     );
 
   defineEnqueue(program, run);
@@ -50,9 +72,14 @@ function defineEnqueue(program: Command, run: RunCommand): void {
     .description("make a job, or many from a file")
     .argument("[type]", "the jobs' type; a file may name it line by line")
     .argument("[payload]", "JSON; - reads it from stdin")
-    .option("--file <path>", "one job a line: payloads when a type is given, else whole jobs; - is stdin")
+    .option(
+      "--file <path>",
+      "one job a line: payloads when a type is given, else whole jobs; - is stdin",
+    )
     .option("--from-line <n>", "skip what comes before this line of the file", wholeNumber(1, 1e12))
-    .addOption(new Option("--priority <name>", "order among jobs that may run").choices(PRIORITY_NAMES))
+    .addOption(
+      new Option("--priority <name>", "order among jobs that may run").choices(PRIORITY_NAMES),
+    )
     .addOption(new Option("--at <time>", "run it no sooner than this").argParser(pointInTime))
     .addOption(
       new Option("--in <duration>", "run it no sooner than this from now")
@@ -66,12 +93,18 @@ function defineEnqueue(program: Command, run: RunCommand): void {
     .option("--depends-on <ids>", "jobs that must complete before", jobIds)
     .option("--app <module>", "check payloads against the schemas of this application")
     .option("--wait [duration]", "wait for the result, 30s if not said otherwise", durationMs)
-    .action((type: string | undefined, payload: string | undefined, options: EnqueueOptions, command: Command) =>
-      run(
-        command,
-        async (context) =>
-          (await import("./commands/enqueue.ts")).enqueue(context, { type, payload }, options),
-        { stopsItself: true },
-      ),
+    .action(
+      (
+        type: string | undefined,
+        payload: string | undefined,
+        options: EnqueueOptions,
+        command: Command,
+      ) =>
+        run(
+          command,
+          async (context) =>
+            (await import("./commands/enqueue.ts")).enqueue(context, { type, payload }, options),
+          { stopsItself: true },
+        ),
     );
 }

@@ -2,7 +2,12 @@ import type { Command, CommanderError } from "commander";
 import { raceSignal } from "../core/signals.ts";
 import type { Environment } from "../embedded/run-program.ts";
 import { usageError } from "./cli-error.ts";
-import { type CliContext, type CommandResult, type Interrupts, interruptedError } from "./context.ts";
+import {
+  type CliContext,
+  type CommandResult,
+  type Interrupts,
+  interruptedError,
+} from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
 import { explainError } from "./explain-error.ts";
 import { type Sink, Terminal } from "./output/terminal.ts";
@@ -37,7 +42,8 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
       onEnd: (cleanUp) => void cleanUps.push(cleanUp),
     };
     const running = action.run(context);
-    exitCode = (await (action.stopsItself ? running : untilStop(running, world.interrupts))) ?? exitCode;
+    exitCode =
+      (await (action.stopsItself ? running : untilStop(running, world.interrupts))) ?? exitCode;
   };
 
   const options = { isJson: argv.includes("--json"), isDebug: world.env["MILLRACE_DEBUG"] === "1" };
@@ -46,7 +52,9 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
       execute,
       writeOut: (text) => void world.stdout.write(text),
     });
-    await program.parseAsync(argv, { from: "user" }).catch((error: unknown) => refuse(error, program));
+    await program
+      .parseAsync(argv, { from: "user" })
+      .catch((error: unknown) => refuse(error, program));
   } catch (error) {
     const shown = explainError(error);
     showError(terminal, shown, options);

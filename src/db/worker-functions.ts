@@ -12,7 +12,13 @@ export interface RegisteredWorker {
 /** Signs a worker in under a name that is new at each start, and gives short ids to the names it uses. */
 export async function registerWorker(
   db: Queryable,
-  worker: { name: string; details: unknown; queues: readonly string[]; types: readonly string[] },
+  worker: {
+    name: string;
+    details: unknown;
+    /** Null: all queues. */
+    queues: readonly string[] | null;
+    types: readonly string[];
+  },
 ): Promise<RegisteredWorker> {
   const answer = (await callJson(
     db,
@@ -266,12 +272,28 @@ export async function maintain(
   >;
 }
 
-/** Jobs that have not ended, by where they stand. Counts may stop at 1. */
+/** After an outage: gives back the jobs of leases that the worker never heard of, because the answer got lost. */
+export async function forgetLeases(
+  db: Queryable,
+  worker: number,
+  known: readonly string[],
+  signal?: AbortSignal,
+): Promise<number> {
+  return (await callJson(
+    db,
+    `select to_json(queue.forget_leases(p_worker => $1::text::integer, p_known_leases => $2::text::bigint[]))::text`,
+    [String(worker), numberArray(known)],
+    { signal },
+  )) as number;
+}
+
+/** Whether jobs have not ended, by where they stand. */
 export interface OpenJobs {
-  readonly pending: number;
-  readonly scheduled: number;
-  readonly blocked: number;
-  readonly processing: number;
+  readonly pending: boolean;
+  readonly scheduled: boolean;
+  readonly blocked: boolean;
+  readonly processing: boolean;
+  readonly next_due_in_ms: number | null;
 }
 
 export async function openJobs(

@@ -19,7 +19,7 @@ export interface LocalPostgresOptions {
   readonly dataDir: string;
   /** Which programs to use. @default "auto": embedded, then system */
   readonly binaries?: BinaryChoice;
-  /** Whether committed data survives a crash of the machine. @default true */
+  /** Whether committed data survives a crash of the machine, not just of the server. @default true */
   readonly fsync?: boolean;
   /** Further server settings; they win over ours. */
   readonly settings?: Readonly<Record<string, string | number | boolean>>;
@@ -195,7 +195,8 @@ async function writeSettings(
     lc_messages: "C",
     shared_buffers: "128MB",
     jit: false,
-    ...(fsync ? {} : { fsync: false, synchronous_commit: false, full_page_writes: false }),
+    // Commits still reach the kernel, so that a crash of the server alone loses nothing.
+    ...(fsync ? {} : { fsync: false, full_page_writes: false }),
     ...settings,
   };
   const lines = Object.entries(all).map(

@@ -2,6 +2,8 @@ import { pause } from "../core/signals.ts";
 import { numberArray } from "../db/call.ts";
 import {
   armBells,
+  forgetLeases,
+  heartbeatWorker,
   type LaneScope,
   openJobs,
   type RegisteredWorker,
@@ -60,6 +62,10 @@ export class Engine {
       events,
       random,
       callTimeoutMs: Math.max(leaseMs, 5_000),
+      greet: async (isAlone, signal) => {
+        if (isAlone) await forgetLeases(sql, worker(), book.ids, signal);
+        else await heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal);
+      },
       onBack: () => this.#stir(),
     });
     this.#executor = new Executor({
@@ -114,6 +120,11 @@ export class Engine {
     return this.#executor.running.size;
   }
 
+  /** Jobs given back since the start. */
+  get released(): number {
+    return this.#executor.released;
+  }
+
   start(): void {
     const { signal } = this.#ended;
     for (const lane of this.#lanes) this.#supervise(runLane(lane, this.#loops, signal));
@@ -140,11 +151,15 @@ export class Engine {
     });
   }
 
-  /** Whether a job of these types and queues is unfinished, wherever it is. */
-  async isSomethingOpen(): Promise<boolean> {
+  /**
+   * Whether a job of these types and queues is under way, wherever it is, or falls due within the horizon. Blocked jobs don't count by
+   * themselves: what they wait for does, if it is ours.
+   */
+  async isSomethingOpen(horizonMs: number): Promise<boolean> {
     for (const { scope } of this.#lanes) {
       const open = await this.#link.call((signal) => openJobs(this.#settings.sql, scope, signal));
-      if (open.pending + open.scheduled + open.blocked + open.processing > 0) return true;
+      if (open.pending || open.processing) return true;
+      if (open.next_due_in_ms !== null && open.next_due_in_ms <= horizonMs) return true;
     }
     return false;
   }

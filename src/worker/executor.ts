@@ -35,6 +35,8 @@ export class Executor {
   readonly #tools: ContextTools;
   /** Attempts whose handlers run, whether or not their outcome is decided. */
   readonly running: Set<Attempt> = new Set();
+  /** Jobs given back so far. */
+  released = 0;
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts;
@@ -158,15 +160,22 @@ export class Executor {
   /** The handler returned: a result, or an outcome. */
   returned(attempt: Attempt, value: unknown): void {
     if (attempt.state !== "running") return;
-    if (value instanceof Outcome) return this.#decide(attempt, value);
-    if (!attempt.route.job.output) return this.#complete(attempt, value);
+    if (value instanceof Outcome) {
+      this.#decide(attempt, value);
+      return;
+    }
+    if (!attempt.route.job.output) {
+      this.#complete(attempt, value);
+      return;
+    }
     try {
       const output = parseOutput(attempt.route.job, value);
-      if (!(output instanceof Promise)) return this.#complete(attempt, output);
-      output.then(
-        (parsed) => this.#complete(attempt, parsed),
-        (error: unknown) => this.threw(attempt, error),
-      );
+      if (output instanceof Promise) {
+        output.then(
+          (parsed) => this.#complete(attempt, parsed),
+          (error: unknown) => this.threw(attempt, error),
+        );
+      } else this.#complete(attempt, output);
     } catch (error) {
       this.threw(attempt, error);
     }
@@ -182,11 +191,13 @@ export class Executor {
         error,
       });
     }
-    if (attempt.stopReason === "cancelled") return this.#end(attempt, "cancelled", {});
-    if (attempt.stopReason === "shutdown") return this.#end(attempt, "released", {});
-    if (error instanceof Outcome) return this.#decide(attempt, error);
-    const retryable = !(error instanceof QueueError && NEVER_RETRIED.has(error.code));
-    this.#end(attempt, "failed", { error: toJobError(error), retryable });
+    if (attempt.stopReason === "cancelled") this.#end(attempt, "cancelled", {});
+    else if (attempt.stopReason === "shutdown") this.#end(attempt, "released", {});
+    else if (error instanceof Outcome) this.#decide(attempt, error);
+    else {
+      const retryable = !(error instanceof QueueError && NEVER_RETRIED.has(error.code));
+      this.#end(attempt, "failed", { error: toJobError(error), retryable });
+    }
   }
 
   #complete(attempt: Attempt, output: unknown): void {
@@ -215,6 +226,7 @@ export class Executor {
     if (attempt.state === "ended") return;
     this.#stop(attempt);
     if (attempt.isCommitted) return;
+    if (outcome === "released") this.released += 1;
     const elapsed = { elapsed_ms: Math.round(attempt.elapsedMs) };
     this.#parts.settlements.add({ attempt, outcome, detail: { ...elapsed, ...detail } });
   }

@@ -116,5 +116,7 @@ function endOf(
   }
   const error = detail.error as { name: string; message: string };
   if (status === "failed") return { kind: "failed", error };
+  // Sent before, and the answer of that time got lost.
+  if (status === undefined) return { kind: "unconfirmed" };
   return { kind: "retried", error, ...(retryInMs !== undefined && { retryInMs }) };
 }

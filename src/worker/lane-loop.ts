@@ -97,7 +97,7 @@ async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {
   };
   let reply: Awaited<ReturnType<typeof advance>>;
   try {
-    reply = await link.call((signal) => advance(settings.sql, request, signal));
+    reply = await link.claim((signal) => advance(settings.sql, request, signal));
   } catch (error) {
     await failed(lane, batch, error, parts);
     return;

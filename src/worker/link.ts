@@ -13,39 +13,83 @@ export interface LinkOptions {
   readonly random: () => number;
   /** After this long without an answer a call counts as lost. */
   readonly callTimeoutMs: number;
+  /** The first call after an outage. `isAlone`: no claim is under way, so leases we don't know of can't come any more. */
+  readonly greet: (isAlone: boolean, signal: AbortSignal) => Promise<unknown>;
   /** Called when the database answers again. */
   readonly onBack: () => void;
 }
 
-/** The worker's tie to its database: one backoff for all of its loops, and one line in the log for one outage. */
+/** The worker's tie to its database: during an outage all of its loops wait for one that tries. */
 export class Link {
   readonly #options: LinkOptions;
+  #lastError: unknown;
+  #recovery: Promise<void> | undefined;
+  #claims = 0;
+  /** Failed tries since the last claim that worked: a database that greets and then fails is still away. */
   #failures = 0;
-  #downSince = 0;
-  #retryAt = 0;
 
   constructor(options: LinkOptions) {
     this.#options = options;
   }
 
   get isDown(): boolean {
-    return this.#failures > 0;
+    return this.#lastError !== undefined;
   }
 
   /** Waits while the database is away. */
   async ready(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    while (this.isDown && !signal.aborted) {
-      const wait = this.#retryAt - clock.now();
-      if (wait <= 0) return;
-      await pause(wait, signal, clock);
+    if (!this.isDown) return;
+    this.#recovery ??= this.#recover(signal).finally(() => {
+      this.#recovery = undefined;
+    });
+    await this.#recovery;
+  }
+
+  /** Makes a call that may claim jobs. */
+  async claim<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    this.#claims += 1;
+    try {
+      const answer = await this.call(run);
+      this.#failures = 0;
+      return answer;
+    } finally {
+      this.#claims -= 1;
     }
   }
 
-  /**
-   * Makes one call. Rejects as the call does; if the database is at fault, everybody who asks `ready` then waits.
-   */
+  /** Makes one call. Rejects as the call does; if the database is at fault, whoever asks `ready` then waits. */
   async call<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      return await this.#withPatience(run);
+    } catch (error) {
+      if (isOutage(error) && !this.isDown) {
+        this.#lastError = error;
+        this.#options.events.emit({ kind: "disconnected", error });
+      }
+      throw error;
+    }
+  }
+
+  async #recover(signal: AbortSignal): Promise<void> {
+    const { clock, events, random, greet, onBack } = this.#options;
+    const since = clock.now();
+    while (!signal.aborted) {
+      await pause(backoffDelay(RECONNECT, this.#failures, random()), signal, clock);
+      this.#failures += 1;
+      try {
+        await this.#withPatience((patience) => greet(this.#claims === 0, patience));
+      } catch (error) {
+        if (isOutage(error)) continue;
+        // It answers, if only to complain: the loops will find out what about.
+      }
+      this.#lastError = undefined;
+      events.emit({ kind: "reconnected", downMs: Math.round(clock.now() - since) });
+      onBack();
+      return;
+    }
+  }
+
+  async #withPatience<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock, callTimeoutMs } = this.#options;
     const patience = deadline(
       callTimeoutMs,
@@ -54,36 +98,10 @@ export class Link {
       clock,
     );
     try {
-      const answer = await run(patience.signal);
-      this.#worked();
-      return answer;
-    } catch (error) {
-      if (isOutage(error)) this.#failed(error);
-      throw error;
+      return await run(patience.signal);
     } finally {
       patience.release();
     }
-  }
-
-  #worked(): void {
-    if (this.#failures === 0) return;
-    const { clock, events, onBack } = this.#options;
-    this.#failures = 0;
-    events.emit({ kind: "reconnected", downMs: Math.round(clock.now() - this.#downSince) });
-    onBack();
-  }
-
-  #failed(error: unknown): void {
-    const { clock, events, random } = this.#options;
-    const now = clock.now();
-    // Calls that failed side by side are one failure.
-    if (this.isDown && now < this.#retryAt) return;
-    if (!this.isDown) {
-      this.#downSince = now;
-      events.emit({ kind: "disconnected", error });
-    }
-    this.#retryAt = now + backoffDelay(RECONNECT, this.#failures, random());
-    this.#failures += 1;
   }
 }
 

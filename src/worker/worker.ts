@@ -1,9 +1,9 @@
 import { WorkerStateError } from "../core/errors.ts";
-import { pause, sleep } from "../core/signals.ts";
+import { pause } from "../core/signals.ts";
 import { checkSchema } from "../db/schema-version.ts";
-import { openJobs, registerWorker, unregisterWorker } from "../db/worker-functions.ts";
+import { registerWorker, unregisterWorker } from "../db/worker-functions.ts";
 import { Engine } from "./engine.ts";
-import { toSettings, type WorkerOptions, type WorkerSettings } from "./options.ts";
+import { EVERY_QUEUE, toSettings, type WorkerOptions, type WorkerSettings } from "./options.ts";
 
 export type { WorkerOptions } from "./options.ts";
 
@@ -19,15 +19,22 @@ export interface RunOptions {
 
 export interface DrainOptions extends RunOptions {
   /**
-   * `idle`: no job is left that could run now. `empty`: nor one that is scheduled, waits for others, or runs in another worker.
-   * Only jobs of this worker's types and queues count. @default "idle"
+   * `idle`: no job is left that could run now. `empty`: nor one that is scheduled, or runs in another worker. Only jobs of this
+   * worker's types count, and none in a paused queue. @default "idle"
    */
   readonly until?: "idle" | "empty";
+  /** With `empty`: jobs that fall due later than this don't count. @default Infinity */
+  readonly horizonMs?: number;
 }
 
 export interface StopOptions {
   /** How long handlers may go on; a second call with less shortens the first's. @default the worker's shutdownTimeoutMs */
   readonly timeoutMs?: number;
+}
+
+export interface StopReport {
+  /** Jobs that were given back. */
+  readonly released: number;
 }
 
 export interface Worker {
@@ -43,7 +50,7 @@ export interface Worker {
    * Claims no more, waits for running handlers, aborts their signals when the time is over, and gives back what did not finish
    * without using up its attempt. Twice is fine.
    */
-  stop(options?: StopOptions): Promise<void>;
+  stop(options?: StopOptions): Promise<StopReport>;
   /** Starts, works until the signal aborts, and stops. */
   run(options?: RunOptions): Promise<void>;
   /** Starts, works until there is nothing left to do, and stops. */
@@ -67,7 +74,7 @@ class LocalWorker implements Worker {
   #state: WorkerState = "new";
   #engine: Engine | undefined;
   #hurry = new AbortController();
-  #stopping: Promise<void> | undefined;
+  #stopping: Promise<StopReport> | undefined;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
@@ -101,8 +108,7 @@ class LocalWorker implements Worker {
     }
   }
 
-  stop({ timeoutMs = this.#settings.shutdownTimeoutMs }: StopOptions = {}): Promise<void> {
-    if (this.#state === "stopped") return Promise.resolve();
+  stop({ timeoutMs = this.#settings.shutdownTimeoutMs }: StopOptions = {}): Promise<StopReport> {
     const cancel = this.#settings.clock.setTimer(() => this.#hurry.abort(), timeoutMs);
     this.#stopping ??= this.#stop();
     return this.#stopping.finally(cancel);
@@ -115,7 +121,7 @@ class LocalWorker implements Worker {
     await this.stop();
   }
 
-  async drain({ until = "idle", signal }: DrainOptions = {}): Promise<void> {
+  async drain({ until = "idle", horizonMs = Infinity, signal }: DrainOptions = {}): Promise<void> {
     if (signal?.aborted) return;
     await this.start();
     const onAbort = (): void => void this.stop();
@@ -123,7 +129,7 @@ class LocalWorker implements Worker {
     try {
       while (this.#state === "running") {
         await this.#engine?.whenIdle(this.#stopped.signal);
-        if (until === "idle" || !(await this.#isSomethingOpen())) break;
+        if (until === "idle" || !(await this.#isSomethingOpen(horizonMs))) break;
         await pause(DRAIN_WAIT_MS, this.#stopped.signal, this.#settings.clock);
       }
     } finally {
@@ -133,36 +139,37 @@ class LocalWorker implements Worker {
   }
 
   /** During an outage nobody knows; then there may be something. */
-  async #isSomethingOpen(): Promise<boolean> {
+  async #isSomethingOpen(horizonMs: number): Promise<boolean> {
     const engine = this.#engine;
     if (!engine || this.#state !== "running") return false;
     try {
-      return await engine.isSomethingOpen();
+      return await engine.isSomethingOpen(horizonMs);
     } catch (error) {
       this.#settings.logger.debug("worker.drain_look_failed", { error });
-      await sleep(DRAIN_WAIT_MS, undefined, this.#settings.clock);
       return true;
     }
   }
 
   #register(): ReturnType<typeof registerWorker> {
     const { sql, lanes, routes, details } = this.#settings;
+    const named = lanes.map((lane) => lane.name).filter((name) => name !== EVERY_QUEUE);
     return registerWorker(sql, {
       name: this.#name,
       details,
-      queues: lanes.map((lane) => lane.name).filter((name) => name !== "*"),
+      queues: named.length === 0 ? null : named,
       types: [...routes.keys()],
     });
   }
 
-  async #stop(): Promise<void> {
+  async #stop(): Promise<StopReport> {
     const engine = this.#engine;
-    if (engine) {
+    if (engine && this.#state === "running") {
       this.#state = "stopping";
       await engine.drain(this.#hurry.signal);
       await this.#signOut(engine.worker);
     }
     this.#finish();
+    return { released: engine?.released ?? 0 };
   }
 
   async #signOut(worker: number): Promise<void> {

@@ -87,15 +87,17 @@ set search_path = ''
 as $$
 declare
   v_limit integer;
+  -- Wrapped into an array, so that a payload that comes compressed from a table is measured unpacked.
+  v_bytes integer := pg_column_size(jsonb_build_array(p_payload));
 begin
   if queue.priority_rank(p_priority) is null then
-    raise exception 'unknown priority: %', coalesce(quote_literal(left(p_priority, 80)), 'null')
+    raise exception 'unknown priority: %', quote_literal(left(p_priority, 80))
       using errcode = 'MR002', detail = 'A priority is one of critical, high, normal, low.',
         hint = 'Leave it out for normal.';
   end if;
   select settings.max_payload_bytes into v_limit from queue.settings;
-  if pg_column_size(p_payload) > v_limit then
-    raise exception 'payload too large: % bytes', pg_column_size(p_payload)
+  if v_bytes > v_limit then
+    raise exception 'payload too large: % bytes', v_bytes
       using errcode = 'MR004', detail = format('The limit is %s bytes, measured as jsonb.', v_limit),
         hint = 'Store the data elsewhere and enqueue a reference, or raise queue.settings.max_payload_bytes.';
   end if;
@@ -196,7 +198,7 @@ as $$
 declare
   v_now timestamptz := queue.clock();
   v_payload jsonb := coalesce(p_payload, '{}');
-  v_rank smallint := queue.priority_rank(p_priority);
+  v_rank smallint := queue.priority_rank(coalesce(p_priority, 'normal'));
   v_type_id integer;
   v_queue_id integer;
   v_tenant_id integer;
@@ -220,7 +222,7 @@ begin
       raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
     end if;
   end if;
-  perform queue.check_job(v_payload, p_priority, p_scheduled_at, p_max_retries, p_idempotency_key);
+  perform queue.check_job(v_payload, coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, p_idempotency_key);
   perform queue.check_options(p_options);
 
   select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo

@@ -75,7 +75,7 @@ $$;
 comment on function queue.lock_leases is 'Locks live leases in id order; returns those that are alive.';
 
 -- Leases whose jobs all ended go. p_counts: how many ended just now; a lease settled whole needs no second look,
--- and the look at another stops at its last unfinished job.
+-- and another is looked at only once its last job has ended.
 create function queue.close_leases(p_lease_ids bigint[], p_counts bigint[])
 returns void
 language plpgsql
@@ -84,21 +84,31 @@ set search_path = ''
 set enable_seqscan = off
 set jit = off
 as $$
+declare
+  v_lease record;
 begin
-  delete from queue.leases as lease
-  using unnest(p_lease_ids, p_counts) as touched (id, n)
-  where lease.id = touched.id and (
-    cardinality(lease.job_ids) = touched.n
-    or not exists (
-      select from (
-        select held.job_id, held.position from unnest(lease.job_ids) with ordinality as held (job_id, position)
-        order by held.position desc
-      ) as held
-      where (
-        select run.job_id from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id
-      ) is null
-    )
-  );
+  for v_lease in
+    select lease.id, lease.job_ids, cardinality(lease.job_ids) as size, touched.n,
+      (select min(held.id) from unnest(lease.job_ids) as held (id)) as first,
+      (select max(held.id) from unnest(lease.job_ids) as held (id)) as last
+    from unnest(p_lease_ids, p_counts) as touched (id, n)
+    join queue.leases as lease on lease.id = touched.id
+    where lease.id = any (p_lease_ids)
+    order by lease.id
+  loop
+    if v_lease.size > v_lease.n then
+      continue when not exists (
+        select from queue.runs as run
+        where run.job_id = v_lease.job_ids[v_lease.size] and run.lease_id = v_lease.id
+      );
+      continue when v_lease.size > (
+        select count(*) from queue.runs as run
+        where run.job_id = any (v_lease.job_ids) and run.lease_id = v_lease.id
+          and run.job_id between v_lease.first and v_lease.last
+      );
+    end if;
+    delete from queue.leases as lease where lease.id = v_lease.id;
+  end loop;
 end;
 $$;
 comment on function queue.close_leases is 'Deletes those of these leases whose jobs have all ended.';
@@ -120,14 +130,16 @@ as $$
 declare
   v_now timestamptz := queue.clock();
   v_alive bigint[] := queue.lock_leases(p_lease_ids);
+  v_first bigint := (select min(given.id) from unnest(p_job_ids) as given (id));
+  v_last bigint := (select max(given.id) from unnest(p_job_ids) as given (id));
   v_leases bigint[];
   v_counts bigint[];
 begin
   if v_alive is null then
     return;
   end if;
-  -- Fences for the planner, which can't know how long arrays are: the arrays are opened once, joined by hash, and
-  -- only then each job is looked up (it must not have a run under this lease).
+  -- Fences for the planner, which can't know how long arrays are: each is opened once, runs are looked up by one
+  -- index scan for all jobs (between bounds, by which it prunes partitions), and everything is joined by hash.
   with held as materialized (
     select lease.id as lease_id, lease.worker_id, lease.claimed_at, part.job_id, part.attempt
     from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as part (job_id, attempt)
@@ -138,9 +150,17 @@ begin
       unnest(p_lease_ids, p_job_ids, p_elapsed_ms), json_array_elements(coalesce(p_results, '[]'))
     ) as item (lease_id, job_id, elapsed_ms, result)
   ),
+  ended as materialized (
+    select run.job_id, run.lease_id from queue.runs as run
+    where run.job_id = any (p_job_ids) and run.lease_id = any (v_alive)
+      and run.job_id between v_first and v_last
+  ),
   matched as materialized (
     select held.*, given.elapsed_ms, given.result
-    from given join held on held.lease_id = given.lease_id and held.job_id = given.job_id
+    from given
+    join held on held.lease_id = given.lease_id and held.job_id = given.job_id
+    left join ended on ended.lease_id = given.lease_id and ended.job_id = given.job_id
+    where ended.job_id is null
   ),
   done as (
     insert into queue.runs (
@@ -151,10 +171,6 @@ begin
       matched.worker_id, 'completed', 'completed', matched.attempt,
       case when json_typeof(matched.result) <> 'null' then matched.result::jsonb end
     from matched
-    where (
-      select run.job_id from queue.runs as run
-      where run.job_id = matched.job_id and run.lease_id = matched.lease_id
-    ) is null
     returning job_id, lease_id
   ),
   tally as (

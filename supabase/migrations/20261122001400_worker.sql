@@ -101,16 +101,24 @@ stable
 set search_path = ''
 set enable_seqscan = off
 set enable_mergejoin = off
-set enable_hashjoin = off
+set enable_nestloop = off
 set jit = off
 as $$
+declare
+  v_first bigint := (select min(given.id) from unnest(p_ids) as given (id));
+  v_last bigint := (select max(given.id) from unnest(p_ids) as given (id));
 begin
   return (
-    with held as (
-      select held.*, job.type_id, job.queue_id, job.tenant_id, job.priority, job.payload, job.max_retries, job.options,
-        job.created_at, job.scheduled_at
+    -- One index scan for all ids and a hash join: a nested loop would open every partition anew for each job. The
+    -- bounds are for the planner: it prunes partitions by them, and not by an array.
+    with fact as materialized (
+      select job.* from queue.jobs as job where job.id = any (p_ids) and job.id between v_first and v_last
+    ),
+    held as materialized (
+      select held.*, fact.type_id, fact.queue_id, fact.tenant_id, fact.priority, fact.payload, fact.max_retries,
+        fact.options, fact.created_at, fact.scheduled_at
       from unnest(p_ids, p_attempts, p_leases) with ordinality as held (id, attempt, lease_id, position)
-      join queue.jobs as job on job.id = held.id
+      join fact on fact.id = held.id
     ),
     type as materialized (
       select known.id, to_json(known.name)::text as name from queue.types as known

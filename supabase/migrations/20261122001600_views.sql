@@ -111,41 +111,52 @@ comment on view public.job_dead_letter is 'Failed jobs with their payload, every
 -- The steps that write no row of their own are told from the rows beside them: a scheduled job became pending when
 -- its time came, a blocked one when its last parent ended.
 create view public.job_status_history with (security_invoker = true) as
-with act as not materialized (
+with event as not materialized (
   select
-    run.job_id, run.lease_id, run.started_at, run.finished_at, run.worker_id, run.outcome, run.to_status, run.attempt,
-    run.from_status, run.retry_at, coalesce(run.reason, run.error ->> 'message') as reason,
-    lag(run.to_status) over earlier as before_status,
-    lag(run.retry_at) over earlier as before_retry_at
+    run.job_id, run.lease_id as seq, coalesce(run.from_status, 'pending') as stood, run.from_status is null as is_attempt,
+    run.started_at, run.finished_at, run.worker_id, run.outcome, run.to_status, run.attempt, run.retry_at,
+    coalesce(run.reason, run.error ->> 'message') as reason
   from queue.runs as run
-  window earlier as (partition by run.job_id order by run.lease_id)
+  union all
+  select held.job_id, lease.id, 'pending', true, lease.claimed_at, null, lease.worker_id, null, null, held.attempt, null, null
+  from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as held (job_id, attempt)
+  where not exists (select from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id)
+  union all
+  select token.id, 9223372036854775807, 'pending', false, token.at, null, null, null, null, null, null, null
+  from queue.ready as token
+  union all
+  select token.id, 9223372036854775807, 'scheduled', false, token.at, null, null, null, null, null, null, null
+  from queue.scheduled as token
+),
+told as not materialized (
+  select
+    event.*, job.scheduled_at, job.depends_on,
+    coalesce(lag(event.to_status) over earlier, job.born) as before_status,
+    lag(event.retry_at) over earlier as before_retry_at
+  from event join queue.jobs as job on job.id = event.job_id
+  window earlier as (partition by event.job_id order by event.seq)
 ),
 step as not materialized (
   select job.id as job_id, 0::bigint as seq, 0 as part, null::queue.job_status as from_status,
     job.born as to_status, job.created_at as at, null::smallint as attempt, null::integer as worker_id, null::text as reason
   from queue.jobs as job
   union all
-  select act.job_id, act.lease_id, 1, coalesce(act.before_status, job.born), 'pending',
-    case coalesce(act.before_status, job.born)
-      when 'scheduled' then coalesce(act.before_retry_at, job.scheduled_at)
+  select told.job_id, told.seq, 1, told.before_status, told.stood,
+    case told.before_status
+      when 'scheduled' then coalesce(told.before_retry_at, told.scheduled_at)
       else coalesce((
         select max(ended.finished_at) from queue.runs as ended
-        where ended.job_id = any (job.depends_on) and ended.finished_at <= act.started_at
-      ), act.started_at)
+        where ended.job_id = any (told.depends_on) and ended.finished_at <= told.started_at
+      ), told.started_at)
     end, null, null, null
-  from act join queue.jobs as job on job.id = act.job_id
-  where act.from_status is null and coalesce(act.before_status, job.born) in ('scheduled', 'blocked')
+  from told where told.stood <> told.before_status
   union all
-  select act.job_id, act.lease_id, 2, 'pending', 'processing', act.started_at, act.attempt, act.worker_id, null
-  from act where act.from_status is null
+  select told.job_id, told.seq, 2, 'pending', 'processing', told.started_at, told.attempt, told.worker_id, null
+  from told where told.is_attempt
   union all
-  select act.job_id, act.lease_id, 3, coalesce(act.from_status, 'processing'), act.to_status, act.finished_at,
-    act.attempt, act.worker_id, coalesce(act.reason, nullif(act.outcome::text, act.to_status::text))
-  from act
-  union all
-  select held.job_id, lease.id, 2, 'pending', 'processing', lease.claimed_at, held.attempt, lease.worker_id, null
-  from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as held (job_id, attempt)
-  where not exists (select from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id)
+  select told.job_id, told.seq, 3, case when told.is_attempt then 'processing' else told.stood end, told.to_status,
+    told.finished_at, told.attempt, told.worker_id, coalesce(told.reason, nullif(told.outcome::text, told.to_status::text))
+  from told where told.to_status is not null
 )
 select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status, step.at,
   step.attempt::integer as attempt, worker.name as worker_id, step.reason, step.seq, step.part

@@ -78,10 +78,7 @@ export interface Lease {
   expiresAt: number;
 }
 
-export interface DeadLetter {
-  readonly id: string;
-  readonly type: string;
-  readonly tenant: string | null;
+export interface DeadLetter extends JobFacts {
   readonly attempts: number;
   readonly redrives: number;
   readonly errors: number;
@@ -100,15 +97,15 @@ export const WAITING: readonly Status[] = ["blocked", "scheduled", "pending"];
 
 export class Model {
   now: number;
-  readonly jobs = new Map<string, Job>();
+  readonly jobs: Map<string, Job> = new Map();
   /** Live leases. */
-  readonly leases = new Map<string, Lease>();
+  readonly leases: Map<string, Lease> = new Map();
   /** Every lease there ever was, so that late workers can be played. */
   readonly oldLeases: Lease[] = [];
-  readonly deadLetters = new Map<string, DeadLetter>();
-  readonly paused = new Set<string>();
+  readonly deadLetters: Map<string, DeadLetter> = new Map();
+  readonly paused: Set<string> = new Set();
   /** First job of a key, by tenant and key. */
-  readonly keys = new Map<string, string>();
+  readonly keys: Map<string, string> = new Map();
   edges: Edge[] = [];
 
   constructor(now: number) {

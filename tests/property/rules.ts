@@ -1,4 +1,12 @@
-import { byId, type Edge, type Job, type JobFacts, type Lease, type Model, type Run } from "./model.ts";
+import {
+  byId,
+  type Edge,
+  type Job,
+  type JobFacts,
+  type Lease,
+  type Model,
+  type Run,
+} from "./model.ts";
 
 /** How a worker ends an attempt. */
 export interface Settlement {
@@ -132,9 +140,7 @@ function finish(model: Model, job: Job, to: Job["status"]): void {
   job.cancelRequested = false;
   if (to !== "failed") return;
   model.deadLetters.set(job.id, {
-    id: job.id,
-    type: job.type,
-    tenant: job.tenant,
+    ...job,
     attempts: job.attempts,
     redrives: job.runs.filter((run) => run.outcome === "redriven").length,
     errors: job.runs.filter((run) => run.hasError).length,

@@ -1,5 +1,6 @@
 import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
+import { prepareLook } from "./compare.ts";
 
 export const WORKERS: readonly string[] = ["ada", "bob", "eve"];
 export const TYPES: readonly string[] = ["mail", "render", "payout"];
@@ -7,10 +8,13 @@ export const TYPES: readonly string[] = ["mail", "render", "payout"];
 export const MIXED = "mixed";
 export const FIFO = "fifo";
 export const QUEUES: readonly string[] = [...TYPES, MIXED, FIFO];
+export const TENANTS: readonly string[] = ["ann", "ben", "cat"];
 
 /** The real system, with a clock that stands still unless it is told to move. */
 export interface World {
   readonly sql: TestSql;
+  /** Steps taken and compared since it was made. */
+  steps: number;
   /** Number of each worker by name. */
   readonly workers: Map<string, number>;
   /** Ids of names, as `queue.advance` takes them. */
@@ -34,6 +38,9 @@ export async function createWorld(db: TestDatabase): Promise<World> {
     as $$ select timestamptz '2030-01-01 00:00:00+00' + (select clock.skew from test.clock) $$`;
   await db.superSql`update test.clock set skew = '0'`;
   const sql = db.connect({ max: 1 });
+  // Small tables with wrong statistics: compiling a query would take longer than running it.
+  await sql`set jit = off`;
+  await prepareLook(sql);
   const queueIds = await internNames(sql);
   await sql`update queue.queues set is_fifo = true where name = ${FIFO}`;
   const types = await sql<{ id: number; name: string }[]>`select id, name from queue.types`;
@@ -41,6 +48,7 @@ export async function createWorld(db: TestDatabase): Promise<World> {
   const marks = new Map<string, unknown>();
   return {
     sql,
+    steps: 0,
     workers,
     marks,
     queueIds,
@@ -65,13 +73,14 @@ export async function createWorld(db: TestDatabase): Promise<World> {
   };
 }
 
-/** Every type on its own queue and on the two shared ones. */
+/** Every type on its own queue and on the two shared ones, and the tenants. */
 async function internNames(sql: TestSql): Promise<Map<string, number>> {
   await sql`
     select queue.intern_type_queue(queue.intern_type(type.name), queue.intern_queue(line.name))
     from unnest(${[...TYPES]}::text[]) as type (name),
       unnest(${[...QUEUES]}::text[]) as line (name)
     where line.name = type.name or line.name in (${MIXED}, ${FIFO})`;
+  await sql`select queue.intern_tenant(given.name) from unnest(${[...TENANTS]}::text[]) as given (name)`;
   const queues = await sql<{ id: number; name: string }[]>`select id, name from queue.queues`;
   return new Map(queues.map(({ id, name }) => [name, id]));
 }

@@ -9,6 +9,7 @@ const EVERY_OUTCOME = fileURLToPath(new URL("./every-outcome.fixture.ts", import
 it("the runner counts tests, broken hooks and skips, but not suites that fail with a test", async () => {
   const child = fork(RUNNER, [EVERY_OUTCOME], {
     silent: true,
+    execArgv: ["--import", "tsx"],
     // The runner's own tests must not report to the runner that runs us.
     env: { ...process.env, NODE_TEST_CONTEXT: undefined },
   });

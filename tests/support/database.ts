@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { basename } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { connect, type TestSql, withDatabaseName } from "./connect.ts";
 import { MIGRATOR, TEMPLATE } from "./prepare-cluster.ts";
 import type { TestServer } from "./server.ts";
@@ -27,7 +28,7 @@ export interface TestDatabase {
   advance(ms: number): Promise<void>;
   /** What `queue.clock()` says. */
   now(): Promise<Date>;
-  /** Closes the pools and drops the database. Twice is fine. */
+  /** Closes its pools and drops the database; rejects when other sessions were left open. Twice is fine. */
   close(): Promise<void>;
 }
 
@@ -79,7 +80,11 @@ export async function createTestDatabase(
       if (closed) return;
       closed = true;
       await Promise.all(pools.map((pool) => pool.end({ timeout: 1 })));
-      await asSuperuser(server, (sql) => sql.unsafe(`drop database ${name} with (force)`));
+      await asSuperuser(server, async (sql) => {
+        const left = await sessionsLeft(sql, name);
+        await sql.unsafe(`drop database ${name} with (force)`);
+        if (left.length > 0) throw new Error(`sessions were left open: ${left.join(", ")}`);
+      });
     },
   };
 }
@@ -103,6 +108,20 @@ async function createLogin(superSql: TestSql, superUrl: string, role: string): P
     `create role ${login} login inherit password '${new URL(superUrl).password}' in role ${role}`,
   );
   return withDatabaseName(superUrl, new URL(superUrl).pathname.slice(1), login);
+}
+
+/** A session needs a moment to end after its client has gone. */
+async function sessionsLeft(sql: TestSql, name: string): Promise<string[]> {
+  const deadline = Date.now() + 2_000;
+  for (;;) {
+    const rows = await sql<{ who: string }[]>`
+      select format('%s of %s (%s)', pid, usename, left(query, 60)) as who
+        from pg_stat_activity
+       where datname = ${name} and backend_type = 'client backend'
+    `;
+    if (rows.length === 0 || Date.now() > deadline) return rows.map((row) => row.who);
+    await delay(20);
+  }
 }
 
 async function asSuperuser<T>(server: TestServer, work: (sql: TestSql) => Promise<T>): Promise<T> {

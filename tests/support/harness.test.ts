@@ -85,8 +85,9 @@ describeOnEachServer("the test harness", (context) => {
   });
 });
 
-it("crashes and restarts a server of its own, and keeps its address", async () => {
+it("crashes and restarts a server of its own, and keeps its address", async (t) => {
   const server = await startTestServer(18);
+  t.after(() => server.stop());
   const db = await createTestDatabase(server);
   await db.sql`create table kept as select 42 as answer`;
 
@@ -95,7 +96,16 @@ it("crashes and restarts a server of its own, and keeps its address", async () =
   const row = await eventually(async () => (await db.sql`select answer from kept`)[0]);
   assert.equal(row["answer"], 42);
   await db.close();
-  await server.stop();
+});
+
+it("finds sessions that a test left open", async () => {
+  const db = await createTestDatabase(await sharedServer(18));
+  const left = connect(db.url, { max: 1 });
+  await left`select 1`;
+
+  await assert.rejects(db.close(), /sessions were left open: \d+ of postgres \(select 1\)/);
+
+  await left.end({ timeout: 0 });
 });
 
 it("gives an empty database", async () => {

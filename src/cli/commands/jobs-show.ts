@@ -83,9 +83,12 @@ function errorText({ error, last_error: message }: JobRow): string | null {
   return typeof stack === "string" ? stack : message;
 }
 
-function historyColumns(
-  style: Style,
-): { title: string; cell: (step: StatusChange) => string; isOptional?: boolean; isFlexible?: boolean }[] {
+function historyColumns(style: Style): {
+  title: string;
+  cell: (step: StatusChange) => string;
+  isOptional?: boolean;
+  isFlexible?: boolean;
+}[] {
   return [
     { title: "when", cell: (step) => time(step.at) ?? "" },
     {

@@ -59,7 +59,8 @@ export async function migrateStatus(context: CliContext): CommandResult {
         { title: "name", cell: (one) => one.name },
         {
           title: "state",
-          cell: (one) => (one.isApplied ? style("good", "✓ applied") : style("notice", "· missing")),
+          cell: (one) =>
+            one.isApplied ? style("good", "✓ applied") : style("notice", "· missing"),
         },
       ],
       statuses,
@@ -75,7 +76,8 @@ function verdict(place: string, pending: number, version: number | null): string
   if (version !== null && version > SCHEMA_VERSION) {
     return `${place} has schema version ${version}, newer than this program knows (${SCHEMA_VERSION}): update millrace`;
   }
-  if (pending > 0) return `${countOf(pending, "migration")} missing on ${place}: run millrace migrate up`;
+  if (pending > 0)
+    return `${countOf(pending, "migration")} missing on ${place}: run millrace migrate up`;
   return `${place} is up to date: schema version ${version}`;
 }
 

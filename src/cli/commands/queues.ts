@@ -17,7 +17,8 @@ export async function listQueues(context: CliContext): CommandResult {
   if (context.isJson) return void context.terminal.json({ queues });
 
   const { terminal } = context;
-  if (queues.length === 0) return void terminal.say("There is no queue yet: the first job makes one.");
+  if (queues.length === 0)
+    return void terminal.say("There is no queue yet: the first job makes one.");
   const { style, width } = terminal;
   terminal.lines(table(columns(style), queues, { style, width, indent: "" }));
   return undefined;
@@ -45,7 +46,8 @@ function columns(style: Style): Column<QueueStats>[] {
       title: "oldest waits",
       align: "right",
       isOptional: true,
-      cell: ({ oldest_pending_seconds: oldest }) => (oldest === null ? "" : duration(oldest * 1_000)),
+      cell: ({ oldest_pending_seconds: oldest }) =>
+        oldest === null ? "" : duration(oldest * 1_000),
     },
   ];
 }

@@ -28,7 +28,9 @@ export async function redrive(context: CliContext, options: RedriveOptions): Com
     type: options.type,
     tenantId: options.tenant,
     fingerprint: options.fingerprint,
-    ...(options.olderThan !== undefined && { failedBefore: new Date(Date.now() - options.olderThan) }),
+    ...(options.olderThan !== undefined && {
+      failedBefore: new Date(Date.now() - options.olderThan),
+    }),
     limit: options.limit,
     dryRun: true,
   });

@@ -12,7 +12,10 @@ export interface ActResult {
 }
 
 /** Shows a line for each job and answers the exit code: a failure if any act was refused. */
-export function reportActs({ terminal, isJson }: CliContext, results: readonly ActResult[]): number {
+export function reportActs(
+  { terminal, isJson }: CliContext,
+  results: readonly ActResult[],
+): number {
   if (isJson) terminal.json({ results });
   else {
     for (const { id, ok, message } of results) {

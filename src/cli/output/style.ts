@@ -3,7 +3,13 @@ import { styleText } from "node:util";
 /** What a text means; how that looks is decided here alone. */
 export type Tone = "good" | "bad" | "notice" | "faint" | "strong" | "plain";
 
-const FORMATS = { good: "green", bad: "red", notice: "yellow", faint: "dim", strong: "bold" } as const;
+const FORMATS = {
+  good: "green",
+  bad: "red",
+  notice: "yellow",
+  faint: "dim",
+  strong: "bold",
+} as const;
 
 export type Style = (tone: Tone, text: string) => string;
 
@@ -13,7 +19,9 @@ export const plainStyle: Style = (_tone, text) => text;
 export function colourStyle(isWanted: boolean): Style {
   if (!isWanted) return plainStyle;
   return (tone, text) =>
-    tone === "plain" || text === "" ? text : styleText(FORMATS[tone], text, { validateStream: false });
+    tone === "plain" || text === ""
+      ? text
+      : styleText(FORMATS[tone], text, { validateStream: false });
 }
 
 /** Follows no-color.org and FORCE_COLOR; without either, a terminal gets colours. */

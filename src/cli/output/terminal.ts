@@ -35,7 +35,9 @@ export class Terminal {
 
   /** The width that lines of data should keep to; a pipe has none. */
   get width(): number {
-    return this.#stdout.isTTY ? Math.max(60, this.#stdout.columns ?? 100) : Number.POSITIVE_INFINITY;
+    return this.#stdout.isTTY
+      ? Math.max(60, this.#stdout.columns ?? 100)
+      : Number.POSITIVE_INFINITY;
   }
 
   /** The passwords of these URLs never appear, wherever they stand in a text. */

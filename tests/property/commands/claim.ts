@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { byId, type Job, type Lease, type Model } from "../model.ts";
 import { promote, start } from "../rules.ts";
-import { FIFO, QUEUES, TYPES, WORKERS, type World } from "../world.ts";
-import { command, sortIds, type Steps } from "./command.ts";
+import { FIFO, QUEUES, TYPES, WORKERS } from "../world.ts";
+import { command, type Steps, sortIds } from "./command.ts";
 
 /** What a claim asks for; undefined means any. */
 export interface Wish {
@@ -44,29 +44,24 @@ export const getNextJob: Steps = command(
       select id::text, lease_id::text, attempt from public.get_next_job(
         ${choice.worker}, ${choice.types ?? null}, ${choice.limit}, ${choice.tenant ?? null}, ${choice.seconds})`;
 
-    await learnTenant(world, choice.tenant, rows);
     took(model, { ...choice, leaseMs: choice.seconds * 1000 }, rows);
   },
 );
 
 export const claimNextJob: Steps = command(
   "claim_next_job",
-  fc.record({ worker: fc.constantFrom(...WORKERS), tenant: fc.constantFrom(undefined, "ann", "cat") }),
+  fc.record({
+    worker: fc.constantFrom(...WORKERS),
+    tenant: fc.constantFrom(undefined, "ann", "cat"),
+  }),
   async (world, model, choice) => {
     const rows = await world.sql<Claimed[]>`
       select id::text, lease_id::text, attempt
       from public.claim_next_job(${choice.worker}, ${choice.tenant ?? null}, 30)`;
 
-    await learnTenant(world, choice.tenant, rows);
     took(model, { ...choice, limit: 1, leaseMs: 30_000 }, rows);
   },
 );
-
-/** A tenant without a name in the database never had a job: the claim then looks at nothing, and promotes nothing. */
-async function learnTenant(world: World, tenant: string | undefined, rows: readonly Claimed[]): Promise<void> {
-  if (tenant === undefined || rows.length > 0) return;
-  await world.sql`select queue.intern_tenant(${tenant}), queue.promote_due()`;
-}
 
 /** Checks that a claim got what it should have got, and tells the model. */
 export function took(model: Model, wish: Wish, rows: readonly Claimed[]): void {
@@ -100,9 +95,16 @@ function checkOrder(model: Model, eligible: readonly Job[], rows: readonly Claim
   const ranks = got.map((job) => job.priority);
   assert.deepEqual(ranks, ranks.toSorted(), "what is more urgent comes first");
   for (const job of left) {
-    assert.ok(job.priority >= (ranks.at(-1) ?? 0), `${job.id} is more urgent than what was claimed`);
+    assert.ok(
+      job.priority >= (ranks.at(-1) ?? 0),
+      `${job.id} is more urgent than what was claimed`,
+    );
     const overtakers = got.filter((taken) => laneOf(taken) === laneOf(job) && isOlder(job, taken));
-    assert.deepEqual(overtakers.map(({ id }) => id), [], `${job.id} waits longer in the same lane`);
+    assert.deepEqual(
+      overtakers.map(({ id }) => id),
+      [],
+      `${job.id} waits longer in the same lane`,
+    );
   }
 }
 
@@ -120,7 +122,10 @@ function leasesOf(model: Model, wish: Wish, rows: readonly Claimed[]): Lease[] {
   const leases = ids.map((id): Lease => {
     const held = rows.filter((row) => row.lease_id === id);
     const crashes = model.job(held[0]?.id ?? "").crashes;
-    assert.ok(crashes === 0 || held.length === 1, `the suspect ${held[0]?.id} must be leased alone`);
+    assert.ok(
+      crashes === 0 || held.length === 1,
+      `the suspect ${held[0]?.id} must be leased alone`,
+    );
     return {
       id,
       worker: wish.worker,

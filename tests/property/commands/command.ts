@@ -16,6 +16,7 @@ export function command<Choice>(
     async run(model, world) {
       await run(world, model, choice);
       await compare(model, world);
+      world.steps += 1;
     },
     toString: () => `${name}(${JSON.stringify(choice)})`,
   }));
@@ -24,7 +25,11 @@ export function command<Choice>(
 /** A number that picks an element of a list which is not known yet. */
 export const anyOne: fc.Arbitrary<number> = fc.nat(1000);
 
-export function pickJob(model: Model, n: number, where: (job: Job) => boolean = () => true): Job | undefined {
+export function pickJob(
+  model: Model,
+  n: number,
+  where: (job: Job) => boolean = () => true,
+): Job | undefined {
   return pick([...model.jobs.values()].filter(where), n);
 }
 

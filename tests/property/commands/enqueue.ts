@@ -9,6 +9,14 @@ const PRIORITIES = ["critical", "high", "normal", "low"];
 const DEFAULT_RETRIES = 3;
 const DEFAULT_BACKOFF = { baseMs: 1000, capMs: 3_600_000, jitter: 0.5 };
 
+/** Mostly none. */
+function someOf(maxLength: number): fc.Arbitrary<number[]> {
+  return fc.oneof(
+    { weight: 2, arbitrary: fc.constant<number[]>([]) },
+    fc.array(anyOne, { maxLength }),
+  );
+}
+
 const spec = fc.record(
   {
     type: fc.constantFrom(...TYPES),
@@ -24,8 +32,8 @@ const spec = fc.record(
       { base_ms: 2000, jitter: 1 },
     ),
     /** Jobs that are there already, and earlier ones of the same call. */
-    parents: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.array(anyOne, { maxLength: 3 })),
-    refs: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, fc.array(anyOne, { maxLength: 2 })),
+    parents: someOf(3),
+    refs: someOf(2),
     runAnyway: fc.boolean(),
     key: fc.constantFrom(undefined, undefined, undefined, "one", "two"),
   },
@@ -72,7 +80,12 @@ export const enqueueMany: Steps = command(
       rows.map((row) => row.outcome),
       fresh.map((isFresh) => (isFresh ? "created" : "existing")),
     );
-    learn(model, choices, rows.map((row) => row.id), fresh);
+    learn(
+      model,
+      choices,
+      rows.map((row) => row.id),
+      fresh,
+    );
   },
 );
 
@@ -91,7 +104,8 @@ function element(model: Model, choice: Spec, index: number) {
     type: choice.type,
     payload: { index },
     priority: choice.priority,
-    scheduled_at: choice.delay === undefined ? null : new Date(model.now / 1000 + choice.delay).toISOString(),
+    scheduled_at:
+      choice.delay === undefined ? null : new Date(model.now / 1000 + choice.delay).toISOString(),
     tenant_id: choice.tenant ?? null,
     queue: choice.queue ?? null,
     max_retries: choice.maxRetries ?? null,
@@ -129,7 +143,12 @@ function learn(
         priority: PRIORITIES.indexOf(choice.priority),
         maxRetries: choice.maxRetries ?? DEFAULT_RETRIES,
         backoff: choice.backoff
-          ? { ...DEFAULT_BACKOFF, baseMs: choice.backoff.base_ms, jitter: choice.backoff.jitter, ...capOf(choice.backoff) }
+          ? {
+              ...DEFAULT_BACKOFF,
+              baseMs: choice.backoff.base_ms,
+              jitter: choice.backoff.jitter,
+              ...capOf(choice.backoff),
+            }
           : DEFAULT_BACKOFF,
         createdAt: model.now,
         scheduledAt: choice.delay === undefined ? null : model.now + choice.delay * 1000,
@@ -141,11 +160,11 @@ function learn(
   const isNew = made.filter((_, index) => fresh[index] ?? true);
   enqueue(model, isNew);
   choices.forEach((choice, index) => {
-    if (choice.key && fresh[index] !== false) model.keys.set(keyOf(choice, choice.key), ids[index] ?? "none");
+    if (choice.key && fresh[index] !== false)
+      model.keys.set(keyOf(choice, choice.key), ids[index] ?? "none");
   });
 }
 
 function capOf(backoff: { cap_ms?: number }): { capMs?: number } {
   return backoff.cap_ms === undefined ? {} : { capMs: backoff.cap_ms };
 }
-

@@ -4,7 +4,7 @@ import { type Lease, type Model, pick } from "../model.ts";
 import { type Settlement, settle } from "../rules.ts";
 import { WORKERS } from "../world.ts";
 import { type Claimed, leaseSeconds, someQueues, someTypes, took } from "./claim.ts";
-import { anyOne, command, heldChoice, pickHeld, sortIds, type Steps } from "./command.ts";
+import { anyOne, command, heldChoice, pickHeld, type Steps, sortIds } from "./command.ts";
 import { pastAnswer, settlement } from "./settle.ts";
 
 export const extendLeases: Steps = command(
@@ -22,7 +22,10 @@ export const extendLeases: Steps = command(
 
     const alive = asked.filter((lease) => model.leases.has(lease.id) && lease.worker === worker);
     assert.deepEqual(sortIds(row?.answer.alive ?? []), sortIds(alive.map(({ id }) => id)));
-    assert.deepEqual(row?.answer.cancelled.map(String).sort(), alive.flatMap((lease) => wanted(model, lease)).sort());
+    assert.deepEqual(
+      row?.answer.cancelled.map(String).sort(),
+      alive.flatMap((lease) => wanted(model, lease)).sort(),
+    );
     for (const lease of alive) {
       lease.expiresAt = Math.max(lease.expiresAt, model.now + seconds * 1_000_000);
     }
@@ -31,7 +34,9 @@ export const extendLeases: Steps = command(
 
 /** Jobs of a lease that somebody wants cancelled, as `lease,job`. */
 function wanted(model: Model, lease: Lease): string[] {
-  return [...lease.open].filter((id) => model.isCancelWanted(lease, id)).map((id) => `${lease.id},${id}`);
+  return [...lease.open]
+    .filter((id) => model.isCancelWanted(lease, id))
+    .map((id) => `${lease.id},${id}`);
 }
 
 export const forgetLeases: Steps = command(
@@ -46,19 +51,26 @@ export const forgetLeases: Steps = command(
       .filter((lease) => lease.worker === worker && !kept.includes(lease.id))
       .flatMap((lease) => [...lease.open].map((id) => ({ lease: lease.id, id })));
     const how: Settlement = { outcome: "released" };
-    settle(model, items.map((item) => ({ ...item, how })));
+    settle(
+      model,
+      items.map((item) => ({ ...item, how })),
+    );
     assert.equal(row?.count, items.length);
   },
 );
 
-export const reportProgress: Steps = command("report_progress", heldChoice, async (world, model, which) => {
-  const held = pickHeld(model, which);
-  if (!held) return;
-  const [row] = await world.sql<{ stored: boolean }[]>`
+export const reportProgress: Steps = command(
+  "report_progress",
+  heldChoice,
+  async (world, model, which) => {
+    const held = pickHeld(model, which);
+    if (!held) return;
+    const [row] = await world.sql<{ stored: boolean }[]>`
     select public.report_progress(${held.id}, 50, 'half', null, ${held.lease}) as stored`;
 
-  assert.equal(row?.stored, model.leases.get(held.lease)?.open.has(held.id) ?? false);
-});
+    assert.equal(row?.stored, model.leases.get(held.lease)?.open.has(held.id) ?? false);
+  },
+);
 
 interface AdvanceAnswer {
   readonly refused: [string, string][];
@@ -89,7 +101,7 @@ export const advance: Steps = command(
         return item ? [{ ...item, how }] : [];
       }),
     );
-    const mark = choice.isMarked ? world.marks.get(choice.worker) : undefined;
+    const mark = choice.isMarked ? (world.marks.get(choice.worker) ?? undefined) : undefined;
     const queues = choice.except ? undefined : choice.queues;
     const except = choice.except ? choice.queues : undefined;
     const ids = (names: readonly string[] | undefined, known: ReadonlyMap<string, number>) =>
@@ -106,7 +118,10 @@ export const advance: Steps = command(
     assert.ok(row);
     const { answer } = row;
 
-    assert.deepEqual(answer.refused.map(String).sort(), settleAll(model, done, rest, answer).sort());
+    assert.deepEqual(
+      answer.refused.map(String).sort(),
+      settleAll(model, done, rest, answer).sort(),
+    );
     if (choice.limit === 0) return;
     world.marks.set(choice.worker, answer.mark);
     took(
@@ -114,7 +129,12 @@ export const advance: Steps = command(
       {
         worker: choice.worker,
         types: choice.types,
-        queues: queues ?? except?.reduce((all, name) => all.filter((one) => one !== name), [...world.queueIds.keys()]),
+        queues:
+          queues ??
+          except?.reduce(
+            (all, name) => all.filter((one) => one !== name),
+            [...world.queueIds.keys()],
+          ),
         limit: choice.limit,
         leaseMs: choice.seconds * 1000,
         isMarked: mark !== undefined,
@@ -140,14 +160,21 @@ function settleAll(
   rest: readonly (Item & { how: Settlement })[],
   answer: AdvanceAnswer,
 ): string[] {
-  const before = new Map([...done, ...rest].map((item) => [item, model.leases.get(item.lease)?.open.has(item.id)]));
-  settle(model, done.map((item) => ({ ...item, how: { outcome: "completed" } as const })));
+  const before = new Map(
+    [...done, ...rest].map((item) => [item, model.leases.get(item.lease)?.open.has(item.id)]),
+  );
+  settle(
+    model,
+    done.map((item) => ({ ...item, how: { outcome: "completed" } as const })),
+  );
   const refusedDone = done.filter(
     (item) => !before.get(item) && pastAnswer(model, item.lease, item.id, "completed") === null,
   );
   const statuses = settle(model, rest);
   const refusedRest = rest.filter(
-    (item, index) => statuses[index] === undefined && pastAnswer(model, item.lease, item.id, item.how.outcome) === null,
+    (item, index) =>
+      statuses[index] === undefined &&
+      pastAnswer(model, item.lease, item.id, item.how.outcome) === null,
   );
   for (const [index, item] of rest.entries()) {
     const status = statuses[index];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { byId, type DeadLetter, type Model, WAITING } from "../model.ts";
-import { act } from "../rules.ts";
+import { act, enqueue } from "../rules.ts";
 import { QUEUES, TYPES } from "../world.ts";
 import { anyOne, command, pickJob, type Steps } from "./command.ts";
 
@@ -21,7 +21,8 @@ export const retryJob: Steps = command("retry_job", anyOne, async (world, model,
     select public.retry_job(${job?.id ?? "77"}, 'try now') as status`;
 
   if (job?.status === "scheduled") act(model, job, "expedited", "pending");
-  if (job?.status === "failed" || job?.status === "cancelled") act(model, job, "redriven", "pending");
+  if (job?.status === "failed" || job?.status === "cancelled")
+    act(model, job, "redriven", "pending");
   const canRun = job && job.status !== "completed" && job.status !== "blocked";
   assert.equal(row?.status, canRun ? job.status : null);
 });
@@ -42,11 +43,27 @@ export const redriveJobs: Steps = command("redrive_jobs", filter, async (world, 
       p_type => ${choice.type ?? null}, p_tenant_id => ${choice.tenant ?? null},
       p_failed_before => ${before(model, choice)}, p_limit => ${choice.limit}, p_dry_run => ${choice.isDryRun})`;
 
-  const ids = findDead(model, choice).map(({ id }) => id);
-  assert.deepEqual(rows.map(({ id, new_id }) => [id, new_id]), ids.map((id) => [id, id]));
+  const found = findDead(model, choice);
+  assert.deepEqual(
+    rows.map(({ id }) => id),
+    found.map(({ id }) => id),
+  );
   if (choice.isDryRun) return;
-  for (const id of ids) act(model, model.job(id), "redriven", "pending");
+  for (const [index, dead] of found.entries()) redrive(model, dead, rows[index]?.new_id ?? "none");
 });
+
+/** Of a job that left with its partition the dead letter makes a new one. */
+function redrive(model: Model, dead: DeadLetter, newId: string): void {
+  const job = model.jobs.get(dead.id);
+  assert.equal(newId === dead.id, job !== undefined);
+  if (job) {
+    act(model, job, "redriven", "pending");
+    return;
+  }
+  model.deadLetters.delete(dead.id);
+  const facts = { ...dead, id: newId, createdAt: model.now, scheduledAt: null };
+  enqueue(model, [{ facts, parents: [], runAnyway: false }]);
+}
 
 export const purgeJobs: Steps = command("purge_jobs", filter, async (world, model, choice) => {
   const [row] = await world.sql<{ count: number }[]>`
@@ -81,7 +98,9 @@ export const pauseQueue: Steps = command(
   fc.record({ queue: fc.constantFrom(...QUEUES), isPaused: fc.boolean() }),
   async (world, model, { queue, isPaused }) => {
     const [row] = isPaused
-      ? await world.sql<{ changed: boolean }[]>`select public.pause_queue(${queue}, 'a pause') as changed`
+      ? await world.sql<
+          { changed: boolean }[]
+        >`select public.pause_queue(${queue}, 'a pause') as changed`
       : await world.sql<{ changed: boolean }[]>`select public.resume_queue(${queue}) as changed`;
 
     assert.equal(row?.changed, model.paused.has(queue) !== isPaused);
@@ -89,4 +108,3 @@ export const pauseQueue: Steps = command(
     else model.paused.delete(queue);
   },
 );
-

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Model, Run, Status } from "../model.ts";
 import { type Settlement, settle } from "../rules.ts";
-import { command, heldChoice, pickHeld, pickJob, type Steps, anyOne } from "./command.ts";
+import { anyOne, command, heldChoice, pickHeld, pickJob, type Steps } from "./command.ts";
 
 export const completeJob: Steps = command(
   "complete_job",
@@ -96,11 +96,18 @@ function settleByJob(
     { lease: isLeaseNamed ? lease : (model.liveLease(id)?.id ?? "0"), id, how },
   ]);
   if (status) return status;
-  return isLeaseNamed && how.outcome !== "snoozed" ? pastAnswer(model, lease, id, how.outcome) : null;
+  return isLeaseNamed && how.outcome !== "snoozed"
+    ? pastAnswer(model, lease, id, how.outcome)
+    : null;
 }
 
 /** Leases under which an attempt ended, in the order of the trail. */
-export function pastAnswer(model: Model, lease: string, id: string, outcome: string): Status | null {
+export function pastAnswer(
+  model: Model,
+  lease: string,
+  id: string,
+  outcome: string,
+): Status | null {
   const run = runUnder(model, lease, id);
   return run?.outcome === (outcome === "discarded" ? "failed" : outcome) ? run.to : null;
 }

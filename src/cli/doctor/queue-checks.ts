@@ -1,0 +1,110 @@
+import {
+  forbiddenFunctions,
+  partitionsAhead,
+  stuckLeases,
+  workerFacts,
+} from "../../db/inspect-queue.ts";
+import { migrationStatus } from "../../db/migrate.ts";
+import { SCHEMA_VERSION } from "../../db/schema-version.ts";
+import type { Sql } from "../../db/sql.ts";
+import { count, countOf } from "../output/words.ts";
+import { fault, ok, type Verdict, warning } from "./finding.ts";
+
+/** What a worker calls; see the grants of millrace_worker. */
+const WORKER_FUNCTIONS = [
+  "queue.advance",
+  "queue.arm_bells",
+  "queue.enqueue_many",
+  "queue.enqueue_one",
+  "queue.extend_leases",
+  "queue.forget_leases",
+  "queue.heartbeat_worker",
+  "queue.maintain",
+  "queue.open_jobs",
+  "queue.register_worker",
+  "queue.settle_one",
+  "queue.unregister_worker",
+];
+
+const MIGRATE = "millrace migrate up";
+
+export function checkSchemaVersion(version: number | null): Verdict {
+  if (version === SCHEMA_VERSION) return ok(`Schema version ${version}`);
+  if (version === null) {
+    return fault("The queue is not installed in this database", undefined, MIGRATE);
+  }
+  return version > SCHEMA_VERSION
+    ? fault(
+        `Schema version ${version} is newer than this program knows (${SCHEMA_VERSION})`,
+        "Somebody migrated the database with a newer millrace",
+        "Update the millrace package",
+      )
+    : fault(`Schema version ${version} is older than ${SCHEMA_VERSION}`, undefined, MIGRATE);
+}
+
+export async function checkMigrations(sql: Sql): Promise<Verdict> {
+  const missing = (await migrationStatus(sql)).filter((one) => !one.isApplied);
+  if (missing.length === 0) return ok("Every migration is applied");
+  return warning(
+    `${countOf(missing.length, "migration")} ${missing.length === 1 ? "is" : "are"} not recorded as applied`,
+    `The first is ${missing[0]?.version}_${missing[0]?.name}`,
+    MIGRATE,
+  );
+}
+
+export async function checkPrivileges(sql: Sql, user: string): Promise<Verdict> {
+  const forbidden = await forbiddenFunctions(sql, WORKER_FUNCTIONS);
+  if (forbidden.length === 0) return ok(`Role ${user} may run workers`);
+  return fault(
+    `Role ${user} may not execute ${forbidden.slice(0, 3).join(", ")}${forbidden.length > 3 ? ` and ${forbidden.length - 3} more` : ""}`,
+    "A worker that connects as this role can't work",
+    `grant millrace_worker to "${user}"`,
+  );
+}
+
+export async function checkWorkers(sql: Sql): Promise<Verdict> {
+  const { alive, pending, orphans } = await workerFacts(sql);
+  if (alive === 0) {
+    return pending
+      ? warning(
+          "No worker is alive, and jobs are pending",
+          "Nobody runs them",
+          "millrace work <app>",
+        )
+      : ok("No worker is alive, and no job is pending");
+  }
+  if (orphans.length === 0) return ok(`${countOf(alive, "worker")} alive`);
+  const types = orphans.map(({ type, pending: jobs }) => `${type} (${count(jobs)})`);
+  return warning(
+    `No live worker handles ${types.slice(0, 5).join(", ")}`,
+    "Their jobs stay pending until one does",
+    "Run millrace work with an application that has handlers for these types",
+  );
+}
+
+export async function checkLeases(sql: Sql): Promise<Verdict> {
+  const { stuck, jobs } = await stuckLeases(sql);
+  if (stuck === 0) return ok("No lease is stuck");
+  return warning(
+    `${countOf(stuck, "lease")} with ${countOf(jobs, "job")} ran out over a minute ago`,
+    "Their worker died, and no other worker took the jobs back",
+    "Start a worker, or: select cleanup_stuck_jobs()",
+  );
+}
+
+export async function checkPartitions(sql: Sql): Promise<Verdict> {
+  const ahead = await partitionsAhead(sql);
+  if (ahead >= 2) return ok(`${countOf(ahead, "partition")} ahead`);
+  const fix = "Start a worker, or: select queue.maintain()";
+  return ahead === 0
+    ? fault(
+        "No partition is left for new jobs",
+        "Once the ids of this one are used up, enqueue fails",
+        fix,
+      )
+    : warning(
+        "Only 1 partition is ahead",
+        "Maintenance makes them, and nobody has run it lately",
+        fix,
+      );
+}
