@@ -31,7 +31,10 @@ const node = fileURLToPath(new URL("./node_modules/.bin/node", import.meta.url))
 
 class PeerProcess {
   readonly #child: ChildProcess;
-  readonly #waiting = new Map<Order["kind"], { done: () => void; failed: (error: Error) => void }>();
+  readonly #waiting = new Map<
+    Order["kind"],
+    { done: () => void; failed: (error: Error) => void }
+  >();
   #onRan: (jobs: number) => void = () => undefined;
 
   constructor(script: string, url: string) {
@@ -44,7 +47,9 @@ class PeerProcess {
       if (news.kind === "done") this.#waiting.get(news.order)?.done();
       if (news.kind === "failed") this.#failAll(new Error(news.message));
     });
-    this.#child.on("exit", (code) => this.#failAll(new Error(`${script} ended with exit code ${code}`)));
+    this.#child.on("exit", (code) =>
+      this.#failAll(new Error(`${script} ended with exit code ${code}`)),
+    );
   }
 
   order(order: Order): Promise<void> {
@@ -129,7 +134,9 @@ export async function drain(
 
     const left = Number((await server.look(url, peer.leftQuery))[0]?.["n"]);
     const history =
-      peer.historyQuery === null ? null : Number((await server.look(url, peer.historyQuery))[0]?.["n"]);
+      peer.historyQuery === null
+        ? null
+        : Number((await server.look(url, peer.historyQuery))[0]?.["n"]);
     if (ran !== options.jobs || left !== 0 || (history !== null && history !== options.jobs)) {
       throw new Error(
         `${peer.name}: ${options.jobs} jobs, ${ran} handlers ran, ${left} left, ${history} in history`,

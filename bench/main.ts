@@ -36,7 +36,16 @@ function median(values: readonly number[]): number {
 }
 
 function printTable(results: readonly CellResult[], baseline: string): void {
-  const columns = ["peer", "workers", "jobs/s", "min..max", "ratio", "WAL B/job", "CPU s/1k", "rounds"];
+  const columns = [
+    "peer",
+    "workers",
+    "jobs/s",
+    "min..max",
+    "ratio",
+    "WAL B/job",
+    "CPU s/1k",
+    "rounds",
+  ];
   console.log(`\n| ${columns.join(" | ")} |\n|${columns.map(() => " --- ").join("|")}|`);
   const cells = new Map<string, CellResult[]>();
   for (const result of results) {
@@ -76,7 +85,8 @@ const { values: flags } = parseArgs({
 });
 const peers = flags.peers.split(",").map((name) => {
   const peer = known.find((candidate) => candidate.name === name);
-  if (peer === undefined) throw new Error(`unknown peer ${name}; known: ${known.map((p) => p.name).join(", ")}`);
+  if (peer === undefined)
+    throw new Error(`unknown peer ${name}; known: ${known.map((p) => p.name).join(", ")}`);
   return peer;
 });
 
@@ -88,7 +98,9 @@ if (!existsSync(`${here}node_modules`)) {
 const server = await startBenchServer(flags.postgres === "embedded" ? "embedded" : "system");
 const results: CellResult[] = [];
 try {
-  const node = execFileSync(`${here}node_modules/.bin/node`, ["--version"], { encoding: "utf8" }).trim();
+  const node = execFileSync(`${here}node_modules/.bin/node`, ["--version"], {
+    encoding: "utf8",
+  }).trim();
   const machine = {
     cpu: cpus()[0]?.model ?? "?",
     cores: cpus().length,

@@ -63,7 +63,10 @@ function roomOf(path: string): string {
   return path.split("/")[1] ?? path;
 }
 
-/** Depth first; each circle is told once, from the file where it was met. */
+/**
+ * Circles of what is imported at run time: two files may name each other's types. Depth first; each
+ * circle is told once, from the file where it was met.
+ */
 function circles(files: readonly SourceFile[]): string[] {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();
@@ -77,8 +80,8 @@ function circles(files: readonly SourceFile[]): string[] {
       return;
     }
     if (done.has(path)) return;
-    for (const { target } of byPath.get(path)?.imports ?? []) {
-      if (target !== undefined) visit(target, [...trail, path]);
+    for (const { target, typeOnly } of byPath.get(path)?.imports ?? []) {
+      if (target !== undefined && !typeOnly) visit(target, [...trail, path]);
     }
     done.add(path);
   };

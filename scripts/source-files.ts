@@ -18,8 +18,8 @@ export interface Import {
   readonly target: string | undefined;
   /** Names taken from it; `*` for all of them. */
   readonly names: readonly string[];
-  /** True for `export … from`. */
-  readonly reexport: boolean;
+  /** True for `import type`, of which nothing is left at run time. */
+  readonly typeOnly: boolean;
 }
 
 /** Every TypeScript file in these folders of the repository, sorted by path. */
@@ -39,14 +39,14 @@ export async function sourceFiles(folders: readonly string[]): Promise<SourceFil
 /** Reads the imports with patterns: our formatter leaves but one way to write each of them. */
 export function parseSource(path: string, text: string): SourceFile {
   const imports: Import[] = [];
-  const add = (specifier: string, names: string[], reexport: boolean): void => {
-    imports.push({ specifier, target: targetOf(path, specifier), names, reexport });
+  const add = (specifier: string, names: string[], typeOnly: boolean): void => {
+    imports.push({ specifier, target: targetOf(path, specifier), names, typeOnly });
   };
   const code = text.replaceAll(/^\s*(?:\/\/|\/?\*).*$/gm, "");
   for (const found of code.matchAll(
-    /^(import|export)\s+(?:type\s+)?([^;"']*?)\s*from\s+"([^"]+)"/gm,
+    /^(?:import|export)\s+(type\s+)?([^;"']*?)\s*from\s+"([^"]+)"/gm,
   )) {
-    add(found[3] ?? "", namesOf(found[2] ?? ""), found[1] === "export");
+    add(found[3] ?? "", namesOf(found[2] ?? ""), found[1] !== undefined);
   }
   for (const found of code.matchAll(/^import\s+"([^"]+)"/gm)) add(found[1] ?? "", [], false);
   for (const found of code.matchAll(/\bimport\(\s*"([^"]+)"/g)) add(found[1] ?? "", ["*"], false);

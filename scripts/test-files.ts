@@ -50,6 +50,8 @@ function isOwnFailure(error: Error): boolean {
   return !("failureType" in error && error.failureType === "subtestsFailed");
 }
 
+// Whoever reads our output may leave early.
+process.stdout.on("error", () => process.exit(1));
 const tally = await runFiles(process.argv.slice(2));
 process.send?.(tally);
 process.disconnect?.();

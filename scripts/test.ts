@@ -21,6 +21,8 @@ async function main(): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => stop.abort(signal));
   }
+  // Whoever reads our output may leave early; the servers must be stopped all the same.
+  process.stdout.on("error", () => stop.abort("a closed pipe"));
   const named = process.argv.slice(2);
   const files = (await Promise.all((named.length > 0 ? named : [TESTS]).map(testFiles))).flat();
   await removeLeftovers();

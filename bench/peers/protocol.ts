@@ -60,7 +60,10 @@ export function serve(peer: Peer): void {
   };
   process.on("message", (order: Order) => {
     obey(order).catch((error: unknown) => {
-      tell({ kind: "failed", message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      tell({
+        kind: "failed",
+        message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      });
     });
   });
 }

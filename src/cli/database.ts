@@ -4,7 +4,8 @@ import { parseAddress } from "../db/address.ts";
 import { connect } from "../db/postgres-js.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import type { Sql } from "../db/sql.ts";
-import { resolveDatabase } from "../embedded/resolve-database.ts";
+import { freePort } from "../embedded/free-port.ts";
+import { type ResolvedDatabase, resolveDatabase } from "../embedded/resolve-database.ts";
 import { CliError } from "./cli-error.ts";
 import type { CliContext } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -26,15 +27,19 @@ export interface OpenOptions {
   readonly mayCreate?: boolean;
   /** The most connections. @default 2 */
   readonly max?: number;
+  /** Port of the local server, if it has to be started. @default that of the last time, or any */
+  readonly port?: number;
 }
 
 /** `--database-url`, else DATABASE_URL, else the local Postgres of this project. */
 export async function openDatabase(
   context: CliContext,
-  { schema = "current", mayCreate = false, max = 2 }: OpenOptions = {},
+  { schema = "current", mayCreate = false, max = 2, port }: OpenOptions = {},
 ): Promise<OpenDatabase> {
   const given = context.databaseUrl ?? context.env["DATABASE_URL"];
-  const opened = given ? openGiven(context, given, max) : await openLocal(context, mayCreate, max);
+  const opened = given
+    ? openGiven(context, given, max)
+    : await openLocal(context, { mayCreate, max, port });
   if (schema === "current") await checkSchema(opened.sql);
   return opened;
 }
@@ -49,8 +54,7 @@ function openGiven(context: CliContext, url: string, max: number): OpenDatabase 
 
 async function openLocal(
   context: CliContext,
-  mayCreate: boolean,
-  max: number,
+  { mayCreate, max, port }: { mayCreate: boolean; max: number; port: number | undefined },
 ): Promise<OpenDatabase> {
   const folder = await localFolder(context.cwd);
   if (!folder.exists && !mayCreate) {
@@ -63,10 +67,7 @@ async function openLocal(
     });
   }
   const dataDir = join(folder.path, "postgres");
-  const server = await resolveDatabase(
-    { ...context.env, DATABASE_URL: undefined },
-    { dataDir, env: context.env },
-  );
+  const server = await startLocal(context, dataDir, port);
   context.onEnd(() => server.stop());
   context.terminal.hide([server.url]);
   const sql = connect(server.url, { max, applicationName: "millrace cli" });
@@ -77,6 +78,29 @@ async function openLocal(
     place: relative(context.cwd, dataDir) || dataDir,
     ...(server.version !== undefined && { version: server.version }),
   };
+}
+
+async function startLocal(
+  { env }: CliContext,
+  dataDir: string,
+  port: number | undefined,
+): Promise<ResolvedDatabase> {
+  try {
+    return await resolveDatabase(
+      { ...env, DATABASE_URL: undefined },
+      { dataDir, env, ...(port !== undefined && { port }) },
+    );
+  } catch (cause) {
+    if (port === undefined || (await freePort(port)) === port) throw cause;
+    throw new CliError({
+      code: "PORT_IN_USE",
+      what: `Port ${port} is in use`,
+      why: "The local Postgres was to listen there",
+      fix: "Give another --port, or none: then a free one is taken",
+      exitCode: EXIT.database,
+      cause,
+    });
+  }
 }
 
 /** `.millrace` here or in a folder above, so that a second terminal finds it from anywhere in the project. */

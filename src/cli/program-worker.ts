@@ -23,6 +23,7 @@ export function defineWorkerCommands(program: Command, run: RunCommand): void {
     .option("--once", "end when no job is left to run")
     .option("--no-seed", "do not call the application's seed")
     .option("--concurrency <n>", "jobs at a time", wholeNumber(1, 1_000))
+    .option("--port <n>", "port of the local Postgres", wholeNumber(1, 65_535))
     .action((app: string, options: DevOptions, command: Command) =>
       run(
         command,

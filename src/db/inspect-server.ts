@@ -49,7 +49,8 @@ export async function serverFacts(db: Queryable): Promise<ServerFacts> {
 }
 
 /** Throws PostgresTooOldError before the SQL would fail for reasons that are hard to read. */
-export async function checkServerVersion(db: Queryable): Promise<void> {
-  const { major, version } = await serverFacts(db);
-  if (major < OLDEST_MAJOR) throw new PostgresTooOldError(version);
+export async function checkServerVersion(db: Queryable): Promise<ServerFacts> {
+  const facts = await serverFacts(db);
+  if (facts.major < OLDEST_MAJOR) throw new PostgresTooOldError(facts.version);
+  return facts;
 }

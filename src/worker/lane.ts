@@ -94,7 +94,8 @@ export class Lane {
 
   /** How many jobs the next claim may bring. */
   get claimLimit(): number {
-    return Math.max(0, Math.min(this.room, this.#lastClaimed * GROWTH));
+    const most = Math.max(this.#claimSize, this.concurrency * this.batchSize);
+    return Math.max(0, Math.min(this.room, most, this.#lastClaimed * GROWTH));
   }
 
   push(attempt: Attempt): void {

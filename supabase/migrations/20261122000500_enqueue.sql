@@ -87,8 +87,8 @@ set search_path = ''
 as $$
 declare
   v_limit integer;
-  -- Wrapped into an array, so that a payload that comes compressed from a table is measured unpacked.
-  v_bytes integer := pg_column_size(jsonb_build_array(p_payload));
+  -- The empty path unpacks a payload that comes compressed from a table.
+  v_bytes integer := pg_column_size(p_payload #> '{}');
 begin
   if queue.priority_rank(p_priority) is null then
     raise exception 'unknown priority: %', quote_literal(left(p_priority, 80))

@@ -182,6 +182,9 @@ begin
   into o_done, o_done_leases, v_leases, v_counts;
 
   perform queue.close_leases(v_leases, v_counts);
+  if exists (select from queue.cancellations) then
+    delete from queue.cancellations as request where request.job_id = any (o_done);
+  end if;
   if exists (select from queue.dependencies) then
     perform queue.parents_ended(o_done, array_fill('completed'::queue.job_status, array[coalesce(cardinality(o_done), 0)]));
   end if;

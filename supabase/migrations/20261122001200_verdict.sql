@@ -37,6 +37,14 @@ begin
   if v_alive is null then
     return;
   end if;
+  -- Outcomes such as lost or redriven are the machine's own words: a worker can't end an attempt by them.
+  if exists (
+    select from jsonb_to_recordset(p_items) as item (outcome text)
+    where coalesce(item.outcome, '') not in ('completed', 'failed', 'snoozed', 'released', 'discarded', 'cancelled')
+  ) then
+    raise exception 'unknown outcome' using errcode = '22023',
+      hint = 'An attempt ends as completed, failed, snoozed, released, discarded or cancelled.';
+  end if;
   with held as (
     select lease.id as lease_id, lease.worker_id, lease.claimed_at, lease.crashes, part.job_id, part.attempt
     from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as part (job_id, attempt)
@@ -62,8 +70,8 @@ begin
       given.outcome = 'failed' and coalesce(given.retryable, true) and held.attempt <= job.max_retries as may_retry,
       coalesce(given.delay_ms, queue.backoff_ms(
         held.attempt - 1,
-        coalesce((job.options #>> '{backoff,base_ms}')::integer, type.backoff_base_ms),
-        coalesce((job.options #>> '{backoff,cap_ms}')::integer, type.backoff_cap_ms),
+        coalesce((job.options #>> '{backoff,base_ms}')::numeric::integer, type.backoff_base_ms),
+        coalesce((job.options #>> '{backoff,cap_ms}')::numeric::integer, type.backoff_cap_ms),
         coalesce((job.options #>> '{backoff,jitter}')::double precision, type.backoff_jitter),
         random()
       )) as delay_ms

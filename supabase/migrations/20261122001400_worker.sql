@@ -255,6 +255,11 @@ declare
   v_rest_ids bigint[];
   v_statuses json;
 begin
+  -- All leases of this call are locked at once and in id order: the two halves may name them crosswise.
+  if cardinality(p_done_ids) > 0 and jsonb_array_length(p_rest) > 0 then
+    perform queue.lock_leases(p_done_leases || array(
+      select item.lease from jsonb_to_recordset(p_rest) as item (lease bigint)));
+  end if;
   if cardinality(p_done_ids) > 0 then
     select * into v_done from queue.complete_many(p_done_leases, p_done_ids, p_done_elapsed_ms, p_done_results);
     if coalesce(cardinality(v_done.o_done), 0) < cardinality(p_done_ids) then
@@ -355,7 +360,10 @@ begin
     return false;
   end if;
   insert into queue.progress as news (job_id, updated_at, percent, message, data)
-  values (p_job_id, queue.clock(), least(greatest(p_percent, 0), 100), left(p_message, 1000), p_data)
+  values (
+    p_job_id, queue.clock(), case when p_percent <> 'NaN' then least(greatest(p_percent, 0), 100) end,
+    left(p_message, 1000), p_data
+  )
   on conflict (job_id) do update set
     updated_at = excluded.updated_at, percent = coalesce(excluded.percent, news.percent),
     message = coalesce(excluded.message, news.message), data = coalesce(excluded.data, news.data);

@@ -36,16 +36,19 @@ create function queue.record_act(
   p_attempt smallint, p_reason text
 )
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
+declare
+  v_now timestamptz := queue.clock();
+begin
   insert into queue.runs (
     job_id, lease_id, started_at, finished_at, outcome, to_status, attempt, from_status, reason
   )
-  select p_job_id, nextval('queue.lease_ids'), at.now, at.now, p_outcome, p_to, p_attempt, p_from, left(p_reason, 8192)
-  from (select queue.clock() as now) as at;
-  select queue.note(p_outcome::text, p_job_id, jsonb_build_object('from', p_from, 'to', p_to, 'reason', p_reason));
+  values (p_job_id, nextval('queue.lease_ids'), v_now, v_now, p_outcome, p_to, p_attempt, p_from, left(p_reason, 8192));
+  perform queue.note(p_outcome::text, p_job_id, jsonb_build_object('from', p_from, 'to', p_to, 'reason', p_reason));
+end;
 $$;
 comment on function queue.record_act is 'Writes what an operator did to a job''s status: one run row, one audit row.';
 
@@ -59,25 +62,32 @@ as $$
 declare
   v_token record;
   v_lease_id bigint;
+  v_status queue.job_status;
 begin
-  select * into v_token from queue.pull_token(p_job_id);
-  if v_token.o_status is not null then
-    perform queue.record_act(p_job_id, 'cancelled', v_token.o_status, 'cancelled', v_token.o_attempt, p_reason);
-    perform queue.after_end(array[p_job_id], array['cancelled'::queue.job_status]);
-    return 'cancelled';
-  end if;
+  -- While we waited for its token or lease the job may have moved on, to a retry for example: then we look again.
+  for v_look in 1..5 loop
+    select * into v_token from queue.pull_token(p_job_id);
+    if v_token.o_status is not null then
+      perform queue.record_act(p_job_id, 'cancelled', v_token.o_status, 'cancelled', v_token.o_attempt, p_reason);
+      perform queue.after_end(array[p_job_id], array['cancelled'::queue.job_status]);
+      return 'cancelled';
+    end if;
 
-  v_lease_id := queue.live_lease(p_job_id);
-  -- The lease is locked, so that an end in flight either comes first or sees the request.
-  perform from queue.leases as lease where lease.id = v_lease_id for update;
-  if found and queue.status_of(p_job_id) = 'processing' then
-    insert into queue.cancellations (job_id, requested_at, requested_by, reason)
-    values (p_job_id, queue.clock(), queue.caller_role(), left(p_reason, 8192))
-    on conflict do nothing;
-    perform queue.note('cancel_requested', p_job_id, jsonb_build_object('reason', p_reason));
-    perform pg_notify('millrace', format('c:%s:%s', v_lease_id, p_job_id));
-  end if;
-  return queue.status_of(p_job_id)::text;
+    v_lease_id := queue.live_lease(p_job_id);
+    -- The lease is locked, so that an end in flight either comes first or sees the request.
+    perform from queue.leases as lease where lease.id = v_lease_id for update;
+    if found and queue.live_lease(p_job_id) = v_lease_id then
+      insert into queue.cancellations (job_id, requested_at, requested_by, reason)
+      values (p_job_id, queue.clock(), queue.caller_role(), left(p_reason, 8192))
+      on conflict do nothing;
+      perform queue.note('cancel_requested', p_job_id, jsonb_build_object('reason', p_reason));
+      perform pg_notify('millrace', format('c:%s:%s', v_lease_id, p_job_id));
+      return 'processing';
+    end if;
+    v_status := queue.status_of(p_job_id);
+    exit when v_status is null or v_status in ('completed', 'failed', 'cancelled');
+  end loop;
+  return v_status::text;
 end;
 $$;
 comment on function queue.cancel is
@@ -85,16 +95,22 @@ comment on function queue.cancel is
 
 create function queue.put_ready(p_job_id bigint, p_attempt smallint)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
+set enable_seqscan = off
 as $$
+declare
+  v_queue_id integer;
+begin
   insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt)
   select job.id, queue.clock(), job.queue_id, case when line.is_fifo then 0 else job.tenant_id end,
     job.type_id, job.priority, p_attempt
   from queue.jobs as job join queue.queues as line on line.id = job.queue_id
-  where job.id = p_job_id;
-  select queue.ring(job.queue_id, 1) from queue.jobs as job where job.id = p_job_id;
+  where job.id = p_job_id
+  returning queue_id into v_queue_id;
+  perform queue.ring(v_queue_id, 1);
+end;
 $$;
 comment on function queue.put_ready is 'Makes a token in ready for a job that has none.';
 
@@ -119,6 +135,8 @@ begin
 
   -- Ended jobs have no token and no lease to lock: the advisory lock lets only one caller revive the job.
   perform pg_advisory_xact_lock(hashtextextended('millrace.revive', p_job_id));
+  -- A redrive in flight holds the dead letter and comes first.
+  perform from queue.dead_letters as dead where dead.job_id = p_job_id for update;
   v_status := queue.status_of(p_job_id);
   if v_status in ('failed', 'cancelled') then
     delete from queue.dead_letters as dead where dead.job_id = p_job_id;
@@ -165,9 +183,18 @@ as $$
 #variable_conflict use_column
 declare
   v_dead queue.dead_letters;
+  v_ids bigint[] := array(
+    select found.job_id
+    from queue.find_dead(p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit) as found
+  );
 begin
+  if not coalesce(p_dry_run, false) then
+    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;
+  end if;
   for v_dead in
-    select found.* from queue.find_dead(p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit) as found
+    select dead.* from queue.dead_letters as dead
+    where dead.job_id = any (v_ids)
+    order by dead.failed_at, dead.job_id
   loop
     type := (select known.name from queue.types as known where known.id = v_dead.type_id);
     tenant_id := (select known.name from queue.tenants as known where known.id = v_dead.tenant_id);
@@ -176,9 +203,13 @@ begin
     failed_at := v_dead.failed_at;
     last_error := v_dead.last_error;
     if not coalesce(p_dry_run, false) then
-      if not exists (select from queue.jobs as job where job.id = v_dead.job_id) then
-        delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;
-        continue when not found;
+      -- Whoever deletes the dead letter runs the job again; nobody does it twice.
+      delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;
+      continue when not found;
+      if exists (select from queue.jobs as job where job.id = v_dead.job_id) then
+        perform queue.record_act(v_dead.job_id, 'redriven', 'failed', 'pending', 0::smallint, p_reason);
+        perform queue.put_ready(v_dead.job_id, 0::smallint);
+      else
         -- Its partition is gone: the copy in the dead letter becomes a new job.
         select made.id into new_id from queue.enqueue_one(
           p_type => type, p_payload => v_dead.payload, p_priority => queue.priority_name(v_dead.priority),
@@ -186,10 +217,6 @@ begin
           p_queue => (select line.name from queue.queues as line where line.id = v_dead.queue_id),
           p_options => v_dead.options) as made;
         perform queue.note('redriven', v_dead.job_id, jsonb_build_object('new_id', new_id, 'reason', p_reason));
-      elsif queue.status_of(v_dead.job_id) = 'failed' then
-        perform queue.retry(v_dead.job_id, p_reason);
-      else
-        continue; -- somebody else redrove it meanwhile
       end if;
     end if;
     return next;
@@ -218,6 +245,7 @@ declare
   v_count integer := cardinality(v_ids);
 begin
   if not coalesce(p_dry_run, false) and v_count > 0 then
+    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;
     delete from queue.dead_letters as dead where dead.job_id = any (v_ids);
     get diagnostics v_count = row_count;
     perform queue.note('purged', null, jsonb_build_object('count', v_count, 'reason', p_reason, 'ids', to_jsonb(v_ids[1:1000])));

@@ -209,7 +209,8 @@ as $$
   select queue.settle_by_job(p_lease_id, p_job_id, 'failed', jsonb_build_object(
     'error', jsonb_build_object('message', left(coalesce(p_error, 'unknown error'), 8192)),
     'retryable', coalesce(p_retryable, true),
-    'delay_ms', p_retry_after_seconds * 1000
+    -- Bounded here: this must end the attempt whatever number a provider's answer held.
+    'delay_ms', case when p_retry_after_seconds <> 'NaN' then least(greatest(p_retry_after_seconds, 0), 3155760000) * 1000 end
   ), null);
 $$;
 comment on function public.fail_job is

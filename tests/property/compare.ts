@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { byId, type Job, type Model, WAITING } from "./model.ts";
 import type { TestSql } from "../support/connect.ts";
+import { byId, type Job, type Model, WAITING } from "./model.ts";
 import type { World } from "./world.ts";
 
 /** All that the database knows about jobs, in one look. */

@@ -80,8 +80,14 @@ function elsewhere(found: readonly RedrivenJob[], redriven: readonly RedrivenJob
 }
 
 function showPlan({ terminal, isJson }: CliContext, found: readonly RedrivenJob[]): void {
-  if (isJson) return terminal.json({ dry_run: true, jobs: found });
-  if (found.length === 0) return terminal.say("No dead letter matches.");
+  if (isJson) {
+    terminal.json({ dry_run: true, jobs: found });
+    return;
+  }
+  if (found.length === 0) {
+    terminal.say("No dead letter matches.");
+    return;
+  }
   const { style, width } = terminal;
   const now = new Date();
   terminal.lines(

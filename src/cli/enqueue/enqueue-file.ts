@@ -50,7 +50,8 @@ export async function enqueueFile(context: CliContext, request: FileRequest): Co
   } finally {
     progress.end();
   }
-  return report(context, run, performance.now() - startedAt);
+  report(context, run, performance.now() - startedAt);
+  return undefined;
 }
 
 async function open(
@@ -167,14 +168,17 @@ function newChunk(firstLine: number): Chunk {
   return { firstLine, lastLine: firstLine, jobs: [], characters: 0 };
 }
 
-function report({ terminal, isJson }: CliContext, run: FileRun, elapsedMs: number): undefined {
+function report({ terminal, isJson }: CliContext, run: FileRun, elapsedMs: number): void {
   const { created, existing, firstId, lastId } = run;
   if (isJson) {
     const ids = { first_id: firstId, last_id: lastId };
     terminal.json({ created, existing, ...ids, elapsed_ms: Math.round(elapsedMs) });
     return;
   }
-  if (firstId === null) return terminal.say("The file holds no jobs.");
+  if (firstId === null) {
+    terminal.say("The file holds no jobs.");
+    return;
+  }
   const ids = firstId === lastId ? `job ${firstId}` : `ids ${firstId} to ${lastId}`;
   const already = existing === 0 ? "" : `, ${count(existing)} existed already`;
   terminal.line(

@@ -12,6 +12,8 @@ export interface ProgressOptions {
 /** How far a long piece of work is. */
 export interface Progress {
   update(value: number): void;
+  /** A line of talk that stays above the bar. */
+  note(line: string): void;
   /** Takes the bar away; what was done is told by whoever did it. */
   end(): void;
 }
@@ -25,25 +27,26 @@ export async function startProgress(
   { label, total, format = count }: ProgressOptions,
 ): Promise<Progress> {
   if (!terminal.isWatched) return plainLines(terminal, { label, total, format });
-  const { SingleBar } = await import("cli-progress");
-  const bar = new SingleBar({
+  const { MultiBar } = await import("cli-progress");
+  // Several bars only because that is the kind that lets lines pass above.
+  const bars = new MultiBar({
     // A terminal is a writable stream; our own interface says less of it.
     stream: terminal.talkStream as unknown as NodeJS.WritableStream,
-    format: ` ${label} {bar} {shown} of {whole}  {eta_formatted} left`,
+    format: `  ${label}  {bar}  {shown} of {whole}  {eta_formatted} left`,
     barCompleteChar: "█",
     barIncompleteChar: "░",
     barsize: 30,
     hideCursor: true,
     clearOnComplete: true,
     gracefulExit: false,
-    // Its own hurry is enough for the eye.
     fps: 10,
   });
   const words = (value: number): object => ({ shown: format(value), whole: format(total) });
-  bar.start(total, 0, words(0));
+  const bar = bars.create(total, 0, words(0));
   return {
     update: (value) => bar.update(value, words(value)),
-    end: () => bar.stop(),
+    note: (line) => bars.log(`${terminal.masked(line)}\n`),
+    end: () => bars.stop(),
   };
 }
 
@@ -56,8 +59,10 @@ function plainLines(
     update(value) {
       if (performance.now() - lastAt < PLAIN_INTERVAL_MS) return;
       lastAt = performance.now();
-      terminal.say(`${label}: ${format(value)} of ${format(total)}`);
+      const whole = total > 0 ? ` of ${format(total)}` : "";
+      terminal.say(`${label}: ${format(value)}${whole}`);
     },
+    note: (line) => terminal.say(line),
     end: () => undefined,
   };
 }

@@ -46,6 +46,11 @@ export class Terminal {
     this.#mask = createMask(this.#hidden);
   }
 
+  /** A text without the secrets in it, for streams that are written past us. */
+  masked(text: string): string {
+    return this.#mask(text);
+  }
+
   /** A line of data for people. */
   line(text = ""): void {
     this.#stdout.write(`${this.#mask(text)}\n`);

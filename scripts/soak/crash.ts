@@ -1,0 +1,4 @@
+import { Command } from "commander";
+export function crashCommand(): Command {
+  return new Command("crash");
+}

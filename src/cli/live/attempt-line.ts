@@ -1,0 +1,78 @@
+import type { JobErrorJson } from "../../core/errors.ts";
+import type { AttemptFacts, WorkerEvent } from "../../worker/events.ts";
+import { lookOf } from "../output/status-words.ts";
+import type { Style } from "../output/style.ts";
+import { fit } from "../output/table.ts";
+import { clockTime, duration, oneLine } from "../output/words.ts";
+
+/** An event that tells how an attempt ended. */
+export type AttemptEnded = Extract<WorkerEvent, { durationMs: number; job: AttemptFacts }>;
+
+export interface LineOptions {
+  readonly style: Style;
+  /** How wide the column of types is. */
+  readonly typeWidth: number;
+  /** How wide a line may be. */
+  readonly width: number;
+}
+
+/** `12:04:31  ✓ mail.send  #7  1/4   38 ms   waited 4 ms`, and what else there is to say. */
+export function attemptLine(
+  event: AttemptEnded,
+  at: Date,
+  { style, typeWidth, width }: LineOptions,
+): string {
+  const { job } = event;
+  const { symbol, tone } = lookOf(event.kind);
+  const attempt = `${job.attempt}/${job.maxAttempts}`;
+  const took = duration(event.durationMs).padStart(7);
+  const waited = `waited ${duration(job.waitMs).padStart(6)}`;
+  const id = `#${job.id}`.padEnd(5);
+  const plain = `  ${clockTime(at)}  ${symbol} ${fit(job.type, typeWidth)}  ${id}  ${attempt}  ${took}  ${waited}`;
+  const line = [
+    `  ${style("faint", clockTime(at))}  ${style(tone, symbol)} ${fit(job.type, typeWidth)}  ${style("faint", id)}`,
+    style(job.attempt > 1 ? "notice" : "faint", attempt),
+    `${took}  ${style("faint", waited)}`,
+  ].join("  ");
+  const note = oneLine(noteOf(event), Math.max(20, width - plain.length - 2));
+  return note === "" ? line : `${line}  ${style(toneOfNote(event), note)}`;
+}
+
+function toneOfNote({ kind }: AttemptEnded): "bad" | "notice" | "faint" {
+  if (kind === "failed" || kind === "discarded" || kind === "lost") return "bad";
+  return kind === "retried" ? "notice" : "faint";
+}
+
+function noteOf(event: AttemptEnded): string {
+  switch (event.kind) {
+    case "completed":
+      return event.job.priority === "normal" ? "" : `${event.job.priority} priority`;
+    case "retried":
+      return `${again(event.retryInMs)}: ${errorText(event.error)}`;
+    case "failed":
+      return `dead letter: ${errorText(event.error)}`;
+    case "discarded":
+      return `dead letter: ${event.reason}`;
+    case "snoozed":
+      return `snoozed, ${again(event.delayMs)}${event.reason === undefined ? "" : `: ${event.reason}`}`;
+    case "released":
+      return "given back, attempt not counted";
+    case "cancelled":
+      return "cancelled while it ran";
+    case "lost":
+      return "lease lost: another worker may have it";
+    case "unconfirmed":
+      return "not confirmed: the connection broke";
+    case "overran":
+      return "its handler ended long after its attempt was decided";
+  }
+}
+
+function again(ms: number | undefined): string {
+  return ms === undefined ? "again later" : `again in ${duration(ms)}`;
+}
+
+function errorText({ name, message }: JobErrorJson): string {
+  const text = message === "" ? name : message;
+  return name === "Error" || name === "NonError" || message === "" ? text : `${name}: ${text}`;
+}

@@ -1,0 +1,70 @@
+import type { SampleJob } from "../../db/inspect-run.ts";
+import type { Environment } from "../../embedded/run-program.ts";
+import type { Application } from "../application.ts";
+import type { OpenDatabase } from "../database.ts";
+import type { Style } from "../output/style.ts";
+import { countOf, duration, oneLine } from "../output/words.ts";
+
+export interface HeadFacts {
+  readonly database: OpenDatabase;
+  /** Of the server, such as `18.4`. */
+  readonly serverVersion: string;
+  readonly application: Application;
+  /** How many migrations were applied just now. */
+  readonly applied: number;
+  readonly readyMs: number;
+  readonly sample: SampleJob | null;
+  readonly once: boolean;
+  readonly env: Environment;
+}
+
+const MOST_TYPES = 6;
+
+/** What `millrace dev` says before the first job. */
+export function devHead(facts: HeadFacts, style: Style): string[] {
+  const { database, application, applied, serverVersion } = facts;
+  const server = `Postgres ${serverVersion}`;
+  const rows: [string, string, string][] = [
+    [
+      "Database",
+      database.source === "local"
+        ? `${server}, local, in ${database.place}`
+        : `${server} at ${database.place}`,
+      applied === 0 ? "schema up to date" : `${countOf(applied, "migration")} applied`,
+    ],
+    ["Jobs", `${countOf(application.handlers.length, "type")} in ${application.path}`, ""],
+    ...(facts.once ? [] : tryIt(facts)),
+    ["Stop", facts.once ? "by itself when no job is left, or Ctrl-C" : "Ctrl-C", ""],
+  ];
+  const width = Math.max(
+    ...rows.filter(([, , more]) => more !== "").map(([, value]) => value.length),
+  );
+  return [
+    "",
+    `  ${style("strong", "Millrace")}  ready in ${duration(facts.readyMs)}`,
+    "",
+    ...rows.map(([name, value, more]) =>
+      `  ${style("faint", name.padEnd(10))}${more === "" ? value : `${value.padEnd(width)}   ${style("faint", more)}`}`.trimEnd(),
+    ),
+    ...typeLines(application).map((line) => `  ${" ".repeat(10)}${style("faint", line)}`),
+    "",
+  ];
+}
+
+function tryIt({ sample, env }: HeadFacts): [string, string, string][] {
+  if (sample === null) return [];
+  const payload = JSON.stringify(sample.payload).replaceAll("'", "'\\''");
+  return [["Try it", `${callName(env)} enqueue ${sample.type} '${payload}'`, ""]];
+}
+
+/** How this program can be called from a second terminal. */
+function callName(env: Environment): string {
+  return env["npm_package_name"] === "millrace" ? "npm run -s millrace --" : "npx millrace";
+}
+
+function typeLines({ handlers }: Application): string[] {
+  const types = handlers.map((handler) => handler.job.type);
+  const rest = types.length - MOST_TYPES;
+  const shown = types.slice(0, MOST_TYPES).join(", ");
+  return [oneLine(rest > 0 ? `${shown} and ${rest} more` : shown, 120)];
+}

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { describeOnEachServer } from "../support/suite.ts";
+import { neverWait, type Race, withRace } from "./race.ts";
+
+const LATE = 5000;
+
+/** Every way a worker can write, and what it answers once the lease is lost. */
+const WRITES = [
+  { name: "complete_job", lost: false, write: complete },
+  { name: "fail_job", lost: null, write: fail },
+  ...(["completed", "failed", "snoozed", "released", "discarded", "cancelled"] as const).map(
+    (outcome) => ({
+      name: `settle_one as ${outcome}`,
+      lost: null,
+      write: ({ bob }: Race, { id, lease }: { id: string; lease: string }) =>
+        bob`select queue.settle_one(${lease}, ${id}, ${outcome}, '{"delay_ms": 5}') as answer`,
+    }),
+  ),
+  { name: "extend_leases", lost: "[]", write: extend },
+  { name: "report_progress", lost: false, write: report },
+];
+
+function complete({ bob }: Race, { id, lease }: { id: string; lease: string }) {
+  return bob`select public.complete_job(${id}, null, ${lease}) as answer`;
+}
+
+function fail({ bob }: Race, { id, lease }: { id: string; lease: string }) {
+  return bob`select public.fail_job(${id}, 'no', true, 5, ${lease}) as answer`;
+}
+
+function extend({ bob }: Race, { lease }: { lease: string }) {
+  return bob`
+    select queue.extend_leases(lease.worker_id, array[${lease}::bigint], 60000) ->> 'alive' as answer
+    from (select worker.id as worker_id from queue.workers as worker where worker.name = 'racer') as lease`;
+}
+
+function report({ bob }: Race, { id, lease }: { id: string; lease: string }) {
+  return bob`select public.report_progress(${id}, 50, null, null, ${lease}) as answer`;
+}
+
+describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
+  for (const { name, lost, write } of WRITES) {
+    it(`${name} waits for a rescue that has not committed, and is refused after it`, () =>
+      withRace(context.db, async (race) => {
+        const held = await race.hold({ seconds: 1 });
+        await context.db.advance(LATE);
+        await race.ann`begin`;
+        await race.ann`select public.cleanup_stuck_jobs()`;
+
+        const late = await race.untilItWaits(race.bob, write(race, held));
+        await race.ann`commit`;
+
+        const [row] = await late.answer;
+        assert.equal(row?.["answer"], lost);
+        assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
+        assert.equal(await race.status(held.id), "pending");
+      }));
+
+    it(`${name} of a lease that was rescued and claimed again is refused`, () =>
+      withRace(context.db, async (race) => {
+        const held = await race.hold({ seconds: 1 });
+        await context.db.advance(LATE);
+        await context.db.sql`select public.cleanup_stuck_jobs()`;
+        const [again] = await race.claim();
+
+        const [row] = await write(race, held);
+
+        assert.equal(again?.id, held.id);
+        assert.equal(row?.["answer"], lost);
+        assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
+        assert.equal(await race.status(held.id), "processing");
+      }));
+  }
+
+  it("the rescuer passes by a job that is being completed, without waiting", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await neverWait(race.eve);
+      await race.bob`begin`;
+      await complete(race, held);
+
+      const [while_] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.bob`commit`;
+      const [after] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+
+      assert.deepEqual([while_?.["count"], after?.["count"]], [0, 0]);
+      assert.deepEqual(await race.trail(held.id), ["completed>completed"]);
+    }));
+
+  it("the rescuer passes by a lease that is being extended, without waiting", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await neverWait(race.eve);
+      await race.bob`begin`;
+      await extend(race, held);
+
+      const [while_] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.bob`commit`;
+      const [after] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+
+      assert.deepEqual([while_?.["count"], after?.["count"]], [0, 0]);
+      assert.equal(await race.status(held.id), "processing");
+    }));
+
+  it("two rescuers take each lost job back once, and do not wait for each other", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await neverWait(race.bob);
+      await race.ann`begin`;
+
+      const [first] = await race.ann`select public.cleanup_stuck_jobs() as count`;
+      const [second] = await race.bob`select public.cleanup_stuck_jobs() as count`;
+      await race.ann`commit`;
+
+      assert.deepEqual([first?.["count"], second?.["count"]], [1, 0]);
+      assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
+    }));
+
+  it("of two ends of one attempt the first stands", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold();
+      await race.ann`begin`;
+      await race.ann`select public.complete_job(${held.id}, null, ${held.lease})`;
+
+      const late = await race.untilItWaits(race.bob, fail(race, held));
+      await race.ann`commit`;
+
+      const [row] = await late.answer;
+      assert.equal(row?.["answer"], null);
+      assert.deepEqual(await race.trail(held.id), ["completed>completed"]);
+    }));
+
+  it("when the first end is rolled back the second stands", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold();
+      await race.ann`begin`;
+      await race.ann`select public.complete_job(${held.id}, null, ${held.lease})`;
+
+      const late = await race.untilItWaits(race.bob, fail(race, held));
+      await race.ann`rollback`;
+
+      const [row] = await late.answer;
+      assert.equal(row?.["answer"], "scheduled");
+      assert.deepEqual(await race.trail(held.id), ["failed>scheduled"]);
+    }));
+
+  it("two bulk completions of the same jobs complete each once", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold();
+      const done = (session: Race["ann"]) => session<{ refused: number }[]>`
+        select json_array_length(queue.advance(
+          1, array[${held.lease}::bigint], array[${held.id}::bigint], array[1], null) -> 'refused') as refused`;
+      await race.ann`begin`;
+      await done(race.ann);
+
+      const late = await race.untilItWaits(race.bob, done(race.bob));
+      await race.ann`commit`;
+
+      const [row] = await late.answer;
+      assert.equal(row?.refused, 0, "what stands already as it wanted is not refused");
+      assert.deepEqual(await race.trail(held.id), ["completed>completed"]);
+    }));
+});

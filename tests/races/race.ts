@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import type postgres from "postgres";
+import type { TestSql } from "../support/connect.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { backendPid, eventually } from "../support/eventually.ts";
+
+/** A job as a worker holds it. */
+export interface Held {
+  readonly id: string;
+  readonly lease: string;
+}
+
+/** Three sessions, and jobs of a type that no other test uses. */
+export interface Race {
+  readonly db: TestDatabase;
+  readonly type: string;
+  readonly ann: TestSql;
+  readonly bob: TestSql;
+  readonly eve: TestSql;
+  /** Enqueues a job of the test's type, in autocommit or in the session given. */
+  enqueue(options?: EnqueueOptions): Promise<string>;
+  /** Claims up to `batch` jobs of the test's type. */
+  claim(options?: { by?: TestSql; batch?: number; seconds?: number }): Promise<Held[]>;
+  /** Enqueues one job and claims it. */
+  hold(options?: EnqueueOptions & { seconds?: number }): Promise<Held>;
+  status(id: string): Promise<string | undefined>;
+  /** The trail of a job: `outcome>status` of each row. */
+  trail(id: string): Promise<string[]>;
+  /** Starts a statement and resolves once it waits for a lock. Fails when it ends without having waited. */
+  untilItWaits<T extends readonly postgres.MaybeRow[]>(
+    session: TestSql,
+    statement: postgres.PendingQuery<T>,
+  ): Promise<{ readonly answer: Promise<postgres.RowList<T>> }>;
+}
+
+export interface EnqueueOptions {
+  readonly by?: TestSql;
+  readonly parents?: readonly string[];
+  readonly maxRetries?: number;
+  readonly key?: string;
+  readonly tenant?: string;
+  readonly runAnyway?: boolean;
+}
+
+let count = 0;
+
+/** Runs a test with sessions of its own and rolls back and closes them at its end. */
+export async function withRace(
+  db: TestDatabase,
+  test: (race: Race) => Promise<void>,
+): Promise<void> {
+  const sessions = [1, 2, 3].map(() => db.connect({ max: 1 }));
+  const [ann, bob, eve] = sessions;
+  assert.ok(ann && bob && eve);
+  const pids = new Map<TestSql, number>();
+  for (const session of sessions) pids.set(session, await backendPid(session));
+  count += 1;
+  const type = `race-${count}`;
+  try {
+    await test({
+      db,
+      type,
+      ann,
+      bob,
+      eve,
+      ...makeSteps(db, type),
+      untilItWaits: (session, statement) => untilItWaits(db, pids.get(session) ?? -1, statement),
+    });
+  } finally {
+    await Promise.all(sessions.map((session) => session.end({ timeout: 0 })));
+  }
+}
+
+function makeSteps(
+  db: TestDatabase,
+  type: string,
+): Pick<Race, "enqueue" | "claim" | "hold" | "status" | "trail"> {
+  const enqueue: Race["enqueue"] = async ({ by = db.sql, ...options } = {}) => {
+    const settings = options.runAnyway ? '{"on_parent_failure": "run"}' : null;
+    const [row] = await by<{ id: string }[]>`
+      select public.enqueue_job(
+        p_type => ${type}, p_max_retries => ${options.maxRetries ?? null}, p_tenant_id => ${options.tenant ?? null},
+        p_depends_on => ${options.parents ? [...options.parents] : null}::bigint[],
+        p_idempotency_key => ${options.key ?? null}, p_options => ${settings}::text::jsonb)::text as id`;
+    assert.ok(row);
+    return row.id;
+  };
+  const claim: Race["claim"] = ({ by = db.sql, batch = 1, seconds = 60 } = {}) => by<Held[]>`
+    select id::text, lease_id::text as lease
+    from public.get_next_job('racer', ${[type]}::text[], ${batch}, null, ${seconds})`;
+  return {
+    enqueue,
+    claim,
+    async hold({ seconds = 60, ...options } = {}) {
+      const id = await enqueue(options);
+      const [held] = await claim({ seconds });
+      assert.equal(held?.id, id);
+      return held;
+    },
+    async status(id) {
+      const [row] = await db.sql<{ status: string }[]>`
+        select status from public.job_queue where id = ${id}`;
+      return row?.status;
+    },
+    async trail(id) {
+      const rows = await db.sql<{ step: string }[]>`
+        select outcome || '>' || to_status as step from queue.runs where job_id = ${id} order by lease_id`;
+      return rows.map(({ step }) => step);
+    },
+  };
+}
+
+async function untilItWaits<T extends readonly postgres.MaybeRow[]>(
+  db: TestDatabase,
+  pid: number,
+  statement: postgres.PendingQuery<T>,
+): Promise<{ readonly answer: Promise<postgres.RowList<T>> }> {
+  let isOver = false;
+  const answer: Promise<postgres.RowList<T>> = Promise.resolve(statement.execute()).finally(() => {
+    isOver = true;
+  });
+  answer.catch(() => {}); // whoever awaits the answer hears of it
+  await eventually(async () => {
+    const waiting = await db.superSql`select 1 from pg_locks where pid = ${pid} and not granted`;
+    return isOver || waiting.length > 0;
+  });
+  if (isOver) assert.fail(`it did not wait, it answered ${JSON.stringify(await answer)}`);
+  return { answer };
+}
+
+/** From now on a statement of this session fails instead of waiting for a lock. */
+export async function neverWait(session: TestSql): Promise<void> {
+  await session`set lock_timeout = '100ms'`;
+}
