@@ -1,5 +1,10 @@
 export type { ResultOptions } from "./client/await-result.ts";
-export { type ActOptions, createQueue, type Queue, type QueueOptions } from "./client/create-queue.ts";
+export {
+  type ActOptions,
+  createQueue,
+  type Queue,
+  type QueueOptions,
+} from "./client/create-queue.ts";
 export type { EnqueueOptions, JobReference } from "./client/enqueue-options.ts";
 export type { EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
 export { type Flow, type FlowJob, FlowNotEnqueuedError, type FlowOptions } from "./client/flow.ts";

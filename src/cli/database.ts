@@ -1,6 +1,6 @@
 import { access } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { parseAddress } from "../db/address.ts";
+import { type Address, parseAddress } from "../db/address.ts";
 import { connect } from "../db/postgres-js.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import type { Sql } from "../db/sql.ts";
@@ -45,11 +45,25 @@ export async function openDatabase(
 }
 
 function openGiven(context: CliContext, url: string, max: number): OpenDatabase {
-  const address = parseAddress(url);
+  const address = readAddress(context, url);
   const sql = connect(url, { max, applicationName: "millrace cli" });
   context.onEnd(() => sql.close());
   const name = new URL(url).pathname.slice(1);
   return { sql, source: "given", place: `${address.host}${name && `/${name}`}` };
+}
+
+function readAddress({ databaseUrl }: CliContext, url: string): Address {
+  try {
+    return parseAddress(url);
+  } catch (cause) {
+    throw new CliError({
+      code: "INVALID_URL",
+      what: `${databaseUrl === undefined ? "DATABASE_URL" : "--database-url"} is not the URL of a Postgres database`,
+      fix: "It looks like postgres://user:password@host:5432/database",
+      exitCode: EXIT.usage,
+      cause,
+    });
+  }
 }
 
 async function openLocal(

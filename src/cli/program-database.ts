@@ -6,7 +6,6 @@ export function defineDatabaseCommands(program: Command, run: RunCommand): void 
   const migrate = program
     .command("migrate")
     .description("install the queue in the database, or bring it up to date");
-  migrate.action(() => migrate.outputHelp());
 
   migrate
     .command("up")

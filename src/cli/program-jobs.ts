@@ -28,7 +28,6 @@ export function defineJobCommands(program: Command, run: RunCommand): void {
 
 function defineJobs(program: Command, run: RunCommand): void {
   const jobs = program.command("jobs").description("list, show, retry and cancel jobs");
-  jobs.action(() => jobs.outputHelp());
 
   jobs
     .command("list")

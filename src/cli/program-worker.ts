@@ -92,7 +92,10 @@ function defineEnqueue(program: Command, run: RunCommand): void {
     .option("--max-retries <n>", "how often it is tried again", wholeNumber(0, 10_000))
     .option("--key <key>", "idempotency key: a second job with it is the first one")
     .option("--depends-on <ids>", "jobs that must complete before", jobIds)
-    .option("--app <module>", "check payloads against the schemas of this application")
+    .option(
+      "--app <module>",
+      "check payloads, and fill in policies, by this application's definitions",
+    )
     .option("--wait [duration]", "wait for the result, 30s if not said otherwise", durationMs)
     .action(
       (

@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import type { CliContext, CommandResult } from "./context.ts";
+import { packageVersion } from "./package-version.ts";
 import { defineDatabaseCommands } from "./program-database.ts";
 import { defineJobCommands } from "./program-jobs.ts";
 import { defineWorkerCommands } from "./program-worker.ts";
@@ -39,10 +40,11 @@ export function buildProgram({ execute, writeOut }: ProgramOptions): Command {
     .option("--json", "print data as JSON, for programs")
     .addHelpText("after", AFTER_HELP)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut, outputError: () => undefined })
+    // A command without its arguments shows its help; that is an answer and no failure.
+    .configureOutput({ writeOut, writeErr: writeOut, outputError: () => undefined })
     .helpCommand(false)
+    .version(packageVersion(), "-V, --version")
     .exitOverride();
-  program.action(() => program.outputHelp());
 
   const run: RunCommand = (command, action, { stopsItself = false } = {}) =>
     execute({ run: action, stopsItself }, command.optsWithGlobals());

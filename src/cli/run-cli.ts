@@ -54,7 +54,7 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
     });
     await program
       .parseAsync(argv, { from: "user" })
-      .catch((error: unknown) => refuse(error, program));
+      .catch((error: unknown) => refuse(error, program, argv));
   } catch (error) {
     const shown = explainError(error);
     showError(terminal, shown, options);
@@ -78,18 +78,30 @@ async function untilStop(running: CommandResult, { stop }: Interrupts): CommandR
 }
 
 /** Commander reports help and version as errors too. */
-function refuse(error: unknown, program: Command): void {
+function refuse(error: unknown, program: Command, argv: readonly string[]): void {
   if (!isCommanderError(error)) throw error;
-  if (error.exitCode === 0) return;
+  if (error.exitCode === 0 || error.code === "commander.help") return;
   const [first = "", ...rest] = error.message.replace(/^error: /, "").split("\n");
-  const hint = rest.join(" ").trim();
-  const seeHelp = `See ${program.name()} --help`;
+  const suggestion = rest.join(" ").trim();
   throw usageError(
     first.charAt(0).toUpperCase() + first.slice(1),
-    hint === "" ? seeHelp : `${hint} ${seeHelp}`,
+    `${suggestion === "" ? "" : `${suggestion} `}See ${calledCommand(program, argv)} --help`,
   );
 }
 
 function isCommanderError(error: unknown): error is CommanderError {
   return error instanceof Error && "exitCode" in error && error.name === "CommanderError";
+}
+
+/** The command that was meant, as far as its words were right: `millrace jobs show`. */
+function calledCommand(program: Command, argv: readonly string[]): string {
+  let command = program;
+  let name = program.name();
+  for (const word of argv) {
+    const next = command.commands.find((one) => one.name() === word);
+    if (!next) continue;
+    command = next;
+    name += ` ${word}`;
+  }
+  return name;
 }

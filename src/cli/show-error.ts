@@ -13,14 +13,14 @@ export function showError(
     return;
   }
   const style = terminal.talkStyle;
-  terminal.say(`${style("bad", "✗")} ${error.message}`);
-  if (error.why) terminal.say(`  ${style("faint", "why")}  ${indented(error.why)}`);
-  if (error.fix) terminal.say(`  ${style("faint", "fix")}  ${indented(error.fix)}`);
+  terminal.say(`${style("bad", "✗")} ${indented(error.message, "  ")}`);
+  if (error.why) terminal.say(`  ${style("faint", "why")}  ${indented(error.why, "       ")}`);
+  if (error.fix) terminal.say(`  ${style("faint", "fix")}  ${indented(error.fix, "       ")}`);
   if (isDebug) terminal.say(stackOf(error));
 }
 
-function indented(text: string): string {
-  return text.trim().replaceAll("\n", "\n       ");
+function indented(text: string, margin: string): string {
+  return text.trim().replaceAll("\n", `\n${margin}`);
 }
 
 function stackOf(error: Error): string {

@@ -29,6 +29,8 @@ export class Attempt {
   isUncertain = false;
   /** The handler itself completed it, together with its own writes. */
   isCommitted = false;
+  /** Called once the handler has ended. */
+  onLeave: (() => void) | undefined;
   /** Nothing is left to tell the database. */
   isClosed = false;
   #controller: AbortController | undefined;

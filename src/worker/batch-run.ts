@@ -5,30 +5,20 @@ import type { Logger } from "../core/logger.ts";
 import type { Attempt } from "./attempt.ts";
 import { type ContextTools, JobContext } from "./job-context.ts";
 import type { Route } from "./routes.ts";
-
-/** Takes what became of each job. */
-export interface BatchVerdict {
-  returned(attempt: Attempt, value: unknown): void;
-  threw(attempt: Attempt, error: unknown): void;
-}
+import type { Verdicts } from "./verdicts.ts";
 
 /** One call of a batch handler. Jobs whose input does not fit fail alone; the others make up the batch. */
 export class BatchRun {
   readonly #attempts: readonly Attempt[];
   readonly #route: Route;
-  readonly #verdict: BatchVerdict;
+  readonly #verdicts: Verdicts;
   readonly #tools: ContextTools;
   readonly #controller = new AbortController();
 
-  constructor(
-    attempts: readonly Attempt[],
-    route: Route,
-    verdict: BatchVerdict,
-    tools: ContextTools,
-  ) {
+  constructor(attempts: readonly Attempt[], route: Route, verdicts: Verdicts, tools: ContextTools) {
     this.#attempts = attempts;
     this.#route = route;
-    this.#verdict = verdict;
+    this.#verdicts = verdicts;
     this.#tools = tools;
   }
 
@@ -46,7 +36,7 @@ export class BatchRun {
         jobs.push(new JobContext(input, attempt, this.#tools));
         runnable.push(attempt);
       } catch (error) {
-        this.#verdict.threw(attempt, error);
+        this.#verdicts.threw(attempt, error);
       }
     }
     if (runnable.length === 0) return;
@@ -55,9 +45,7 @@ export class BatchRun {
       const answer = await this.#route.batch?.handle(this.#context(jobs));
       this.#deliver(runnable, answer);
     } catch (error) {
-      for (const attempt of runnable) this.#verdict.threw(attempt, error);
-    } finally {
-      for (const job of jobs) job.close();
+      for (const attempt of runnable) this.#verdicts.threw(attempt, error);
     }
   }
 
@@ -68,7 +56,7 @@ export class BatchRun {
 
   #deliver(attempts: readonly Attempt[], answer: unknown): void {
     if (answer === undefined || answer === null) {
-      for (const attempt of attempts) this.#verdict.returned(attempt, undefined);
+      for (const attempt of attempts) this.#verdicts.returned(attempt, undefined);
       return;
     }
     if (!Array.isArray(answer) || answer.length !== attempts.length) {
@@ -79,7 +67,7 @@ export class BatchRun {
       );
     }
     for (const [index, attempt] of attempts.entries())
-      this.#verdict.returned(attempt, answer[index]);
+      this.#verdicts.returned(attempt, answer[index]);
   }
 
   #abortIfAll(attempts: readonly Attempt[]): void {

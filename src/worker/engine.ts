@@ -20,6 +20,7 @@ import { Link } from "./link.ts";
 import { EVERY_QUEUE, type WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
 import { keepAlive, keepHouse, keepLeases, type UpkeepParts } from "./upkeep.ts";
+import { Verdicts } from "./verdicts.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
 const FLUSH_MS = 5_000;
@@ -30,6 +31,7 @@ export class Engine {
   readonly #book = new LeaseBook();
   readonly #settlements: Settlements;
   readonly #deadlines: Deadlines;
+  readonly #verdicts: Verdicts;
   readonly #executor: Executor;
   readonly #link: Link;
   readonly #doorbell: Doorbell;
@@ -68,12 +70,19 @@ export class Engine {
       },
       onBack: () => this.#stir(),
     });
-    this.#executor = new Executor({
+    this.#verdicts = new Verdicts({
       book,
       settlements: this.#settlements,
       deadlines: this.#deadlines,
       events,
-      tools: { sql, clock, logger },
+      clock,
+      logger,
+    });
+    this.#executor = new Executor({
+      verdicts: this.#verdicts,
+      deadlines: this.#deadlines,
+      events,
+      tools: { sql, clock, logger, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
     this.#doorbell = new Doorbell({
@@ -86,7 +95,7 @@ export class Engine {
       onRing: () => this.#stir(),
       onCancel: (lease, id) => {
         const attempt = book.find(lease, id);
-        if (attempt) this.#executor.cancel(attempt);
+        if (attempt) this.#verdicts.cancel(attempt);
       },
     });
     this.#loops = {
@@ -95,6 +104,7 @@ export class Engine {
       link: this.#link,
       doorbell: this.#doorbell,
       settlements: this.#settlements,
+      verdicts: this.#verdicts,
       executor: this.#executor,
       intake: new Intake({ book, events, logger, routes }),
       phase: this.#phase,
@@ -104,7 +114,7 @@ export class Engine {
       worker,
       link: this.#link,
       book,
-      executor: this.#executor,
+      verdicts: this.#verdicts,
       describe: () => ({ ...settings.details, running: this.running }),
       register: async () => {
         this.#signedIn = await register();
@@ -122,7 +132,7 @@ export class Engine {
 
   /** Jobs given back since the start. */
   get released(): number {
-    return this.#executor.released;
+    return this.#verdicts.released;
   }
 
   start(): void {
@@ -169,7 +179,7 @@ export class Engine {
     const { clock, abortGraceMs, logger } = this.#settings;
     this.#phase.isStopping = true;
     for (const lane of this.#lanes) {
-      for (const attempt of lane.takeAll()) this.#executor.giveBack(attempt);
+      for (const attempt of lane.takeAll()) this.#verdicts.giveBack(attempt);
       lane.wakeup.wake();
     }
     if (this.running > 0) await this.#handlersEnd(hurry);

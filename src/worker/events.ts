@@ -60,10 +60,12 @@ const LEVELS: Readonly<Record<WorkerEvent["kind"], LogLevel>> = {
 export class Events {
   readonly #logger: Logger;
   readonly #listener: ((event: WorkerEvent) => void) | undefined;
+  readonly #wantsStarted: boolean;
 
   constructor(logger: Logger, listener: ((event: WorkerEvent) => void) | undefined) {
     this.#logger = logger;
     this.#listener = listener;
+    this.#wantsStarted = this.wants("started");
   }
 
   wants(kind: WorkerEvent["kind"]): boolean {
@@ -71,7 +73,7 @@ export class Events {
   }
 
   started(attempt: Attempt): void {
-    if (this.wants("started")) this.emit({ kind: "started", job: factsOf(attempt) });
+    if (this.#wantsStarted) this.emit({ kind: "started", job: factsOf(attempt) });
   }
 
   ended(attempt: Attempt, end: AttemptEnd): void {

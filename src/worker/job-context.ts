@@ -13,16 +13,14 @@ import type { Sql } from "../db/sql.ts";
 import { parentResults, reportProgress, settleOne } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import { ProgressReporter } from "./progress.ts";
+import type { Verdicts } from "./verdicts.ts";
 
 /** What contexts need of their worker. */
 export interface ContextTools {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The handler completed the job in its own transaction. */
-  committed(attempt: Attempt): void;
-  /** A write of this attempt was refused. */
-  lost(attempt: Attempt): void;
+  readonly verdicts: Pick<Verdicts, "committed" | "lose">;
 }
 
 /** What a handler gets. Everything that costs something is made when it is first used. */
@@ -74,14 +72,16 @@ export class JobContext implements HandlerContext {
   }
 
   progress(percent: number, message?: string, data?: JsonValue): void {
-    const { sql, clock, lost } = this.#tools;
+    const { sql, clock, verdicts } = this.#tools;
     const attempt = this.#attempt;
     this.#progress ??= new ProgressReporter(clock, async (news) => {
       if (attempt.state !== "running") return;
       const holds = await reportProgress(sql, { ...news, id: attempt.id, lease: attempt.lease.id });
-      if (!holds && attempt.state === "running") lost(attempt);
+      if (!holds && attempt.state === "running") verdicts.lose(attempt);
     });
-    this.#progress.report(percent, message, data);
+    const reporter = this.#progress;
+    attempt.onLeave = () => reporter.stop();
+    reporter.report(percent, message, data);
   }
 
   parents(): Promise<readonly ParentResult[]> {
@@ -90,7 +90,7 @@ export class JobContext implements HandlerContext {
 
   async commitWith(work: (tx: HandlerTransaction) => unknown): Promise<void> {
     const attempt = this.#attempt;
-    const { sql, clock, committed, lost } = this.#tools;
+    const { sql, clock, verdicts } = this.#tools;
     if (attempt.state !== "running" || attempt.isCommitted) throw new LeaseLostError(this.id);
     const status = await sql.transaction(async (tx) => {
       const output = await parseOutput(attempt.route.job, await work(tx));
@@ -102,16 +102,11 @@ export class JobContext implements HandlerContext {
         result: encodeResult(output),
       });
       if (answer === null) {
-        lost(attempt);
+        verdicts.lose(attempt);
         throw new LeaseLostError(this.id);
       }
       return answer;
     });
-    if (status === "completed") committed(attempt);
-  }
-
-  /** The handler has ended: nothing more is written. */
-  close(): void {
-    this.#progress?.stop();
+    if (status === "completed") verdicts.committed(attempt);
   }
 }

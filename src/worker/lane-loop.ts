@@ -8,6 +8,7 @@ import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch, type SettlementBatch, type Settlements } from "./settlements.ts";
+import type { Verdicts } from "./verdicts.ts";
 
 export interface LaneLoopParts {
   readonly settings: WorkerSettings;
@@ -16,6 +17,7 @@ export interface LaneLoopParts {
   readonly doorbell: Doorbell;
   readonly settlements: Settlements;
   readonly executor: Executor;
+  readonly verdicts: Verdicts;
   readonly intake: Intake;
   readonly phase: Phase;
 }
@@ -73,8 +75,8 @@ function dueAt(lane: Lane, { settings, settlements, phase }: LaneLoopParts): num
   return Math.max(due, lane.notBefore);
 }
 
-function giveBack(lane: Lane, { executor }: LaneLoopParts): void {
-  for (const attempt of lane.takeAll()) executor.giveBack(attempt);
+function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
+  for (const attempt of lane.takeAll()) verdicts.giveBack(attempt);
 }
 
 async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {

@@ -1,17 +1,17 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
 import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
-import type { Executor } from "./executor.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
+import type { Verdicts } from "./verdicts.ts";
 
 export interface UpkeepParts {
   readonly settings: WorkerSettings;
   readonly worker: () => number;
   readonly link: Link;
   readonly book: LeaseBook;
-  readonly executor: Executor;
+  readonly verdicts: Verdicts;
   /** What the sign of life tells of this worker. */
   readonly describe: () => unknown;
   /** The worker's row is gone: sign in again. */
@@ -42,7 +42,7 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
 }
 
 export async function extendOnce(parts: UpkeepParts): Promise<void> {
-  const { settings, link, book, executor } = parts;
+  const { settings, link, book, verdicts } = parts;
   const leases = book.ids;
   if (leases.length === 0) return;
   const sentAt = settings.clock.now();
@@ -51,18 +51,18 @@ export async function extendOnce(parts: UpkeepParts): Promise<void> {
   book.extend(answer.alive, sentAt + settings.leaseMs);
   for (const lease of book.missing(leases, answer.alive)) {
     // What has ended is on its way to the database, which will judge by itself.
-    for (const attempt of lease.attempts) if (attempt.state !== "ended") executor.lose(attempt);
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
   }
   for (const [lease, id] of answer.cancelled) {
     const attempt = book.find(lease, id);
-    if (attempt) executor.cancel(attempt);
+    if (attempt) verdicts.cancel(attempt);
   }
 }
 
 /** We could not reach the database for a whole lease: from now on another worker may have these jobs. */
-function loseExpired({ settings, book, executor }: UpkeepParts): void {
+function loseExpired({ settings, book, verdicts }: UpkeepParts): void {
   for (const lease of book.expired(settings.clock.now())) {
-    for (const attempt of lease.attempts) if (attempt.state !== "ended") executor.lose(attempt);
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
   }
 }
 

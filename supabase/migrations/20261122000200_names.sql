@@ -16,7 +16,7 @@ create table queue.queues (
 );
 comment on table queue.queues is 'The named lines of jobs. A job''s queue is its type unless said otherwise.';
 comment on column queue.queues.is_fifo is
-  'True: one lane for all tenants, strictly oldest first. False: tenants are served in turn.';
+  'True: one lane for all tenants, strictly oldest first. False: tenants are served in turn. A change holds for jobs that become ready after it.';
 
 create table queue.types (
   id integer generated always as identity,

@@ -91,6 +91,7 @@ returns void
 language plpgsql
 volatile
 set search_path = ''
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_limit integer := (select settings.max_payload_bytes from queue.settings);
@@ -132,6 +133,7 @@ returns table (child_id bigint, parent_id bigint, run_anyway boolean)
 language plpgsql
 stable
 set search_path = ''
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare

@@ -120,8 +120,9 @@ $$;
 comment on function queue.take_lane is
   'Deletes up to p_limit tokens of one queue, priority and lane, from a position on; returns them as parallel arrays.';
 
--- From many lanes: a loose index scan finds up to p_limit lanes after a cursor (and around), each gives its share by
--- weight, and what light lanes leave over goes to the heavy ones.
+-- From many lanes: a loose index scan finds a window of them after a cursor (and around), each gives its share by
+-- weight, and what light lanes leave over goes to the heavy ones. The window is wider than a small limit: a claim must
+-- not come back empty because others are just emptying the first lanes it meets.
 create function queue.take_fair(
   p_queue_id integer, p_priority smallint, p_after_lane integer, p_type_ids integer[], p_limit integer,
   out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
@@ -135,15 +136,19 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_has_turn boolean := p_after_lane is not null;
+  v_window integer := greatest(p_limit, 16);
   v_lanes integer[];
   v_weights integer[];
   v_ids bigint[];
   v_attempts smallint[];
   v_crashes smallint[];
+  v_last_count integer;
   v_rest integer := p_limit;
 begin
-  -- Without a cursor the turn begins anywhere, so that callers without memory are fair on average.
-  if p_after_lane is null then
+  -- Without a cursor lots are drawn: the window begins anywhere, and its lanes are shuffled by weight, so that a gap
+  -- between the numbers of two lanes favours neither.
+  if not v_has_turn then
     select low.lane + floor(random() * (high.lane - low.lane + 1))::integer - 1 into p_after_lane
     from (
       select token.lane from queue.ready as token
@@ -154,19 +159,26 @@ begin
     ) as high;
     p_after_lane := coalesce(p_after_lane, -1);
   end if;
-  v_lanes := queue.lanes(p_queue_id, p_priority, p_after_lane, 2147483647, p_type_ids, p_limit);
-  if cardinality(v_lanes) < p_limit then
+  v_lanes := queue.lanes(p_queue_id, p_priority, p_after_lane, 2147483647, p_type_ids, v_window);
+  if cardinality(v_lanes) < v_window then
     v_lanes := v_lanes || queue.lanes(
-      p_queue_id, p_priority, -1, p_after_lane, p_type_ids, p_limit - cardinality(v_lanes));
+      p_queue_id, p_priority, -1, p_after_lane, p_type_ids, v_window - cardinality(v_lanes));
   end if;
-  select array_agg(coalesce(tenant.weight, 1)::integer order by lane.position) into v_weights
-  from unnest(v_lanes) with ordinality as lane (id, position)
-  left join queue.tenants as tenant on tenant.id = lane.id;
+  select array_agg(lane.id order by lane.turn), array_agg(lane.weight order by lane.turn) into v_lanes, v_weights
+  from (
+    select given.id, coalesce(tenant.weight, 1)::integer as weight,
+      case when v_has_turn then given.position else -ln(1 - random()) / coalesce(tenant.weight, 1) end as turn
+    from unnest(v_lanes) with ordinality as given (id, position)
+    left join queue.tenants as tenant on tenant.id = given.id
+  ) as lane;
 
   while v_rest > 0 loop
     with share as (
-      select lane.id, lane.position,
-        greatest(1, floor(v_rest * lane.weight::numeric / sum(lane.weight) over ()))::integer as quota
+      select lane.id, lane.position, greatest(
+        -- A limit that does not reach round all lanes gives each in its turn as many as it weighs.
+        case when v_has_turn and p_limit < cardinality(v_lanes) then lane.weight else 1 end,
+        floor(v_rest * lane.weight::numeric / sum(lane.weight) over ())
+      )::integer as quota
       from unnest(v_lanes, v_weights) with ordinality as lane (id, weight, position)
       order by lane.position
     ),
@@ -185,12 +197,19 @@ begin
         ) as head
         limit v_rest
       ))
-      returning id, lane, attempt, crashes
+      returning id, lane, at, attempt, crashes
+    ),
+    -- To be run in turns as well: the oldest of each lane first.
+    job as (
+      select taken.*, array_position(v_lanes, taken.lane) as place,
+        row_number() over (partition by taken.lane order by taken.at, taken.id)::integer as turn
+      from taken
     )
-    select array_agg(taken.id), array_agg(taken.attempt), array_agg(taken.crashes),
-      (array_agg(taken.lane order by array_position(v_lanes, taken.lane) desc))[1]
-    into v_ids, v_attempts, v_crashes, o_last_lane
-    from taken;
+    select array_agg(job.id order by job.turn, job.place), array_agg(job.attempt order by job.turn, job.place),
+      array_agg(job.crashes order by job.turn, job.place), (array_agg(job.lane order by job.place desc))[1],
+      (array_agg(job.turn order by job.place desc, job.turn desc))[1]
+    into v_ids, v_attempts, v_crashes, o_last_lane, v_last_count
+    from job;
     exit when v_ids is null;
     o_ids := o_ids || v_ids;
     o_attempts := o_attempts || v_attempts;
@@ -198,6 +217,12 @@ begin
     v_rest := v_rest - cardinality(v_ids);
   end loop;
   o_last_lane := coalesce(o_last_lane, v_lanes[cardinality(v_lanes)]);
+  -- The limit cut a heavy lane short: mostly it stays next in turn, so that it gets its weight from small claims too.
+  if v_has_turn and p_limit < cardinality(v_lanes)
+    and random() < 1 - v_last_count::double precision / v_weights[array_position(v_lanes, o_last_lane)]
+  then
+    o_last_lane := o_last_lane - 1;
+  end if;
 end;
 $$;
 comment on function queue.take_fair is

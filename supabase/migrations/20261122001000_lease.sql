@@ -22,6 +22,7 @@ declare
   v_rest integer := p_limit;
   v_crashes smallint[];
   v_lines integer[];
+  v_mixed integer[];
   v_head record;
   v_part record;
   v_lease_id bigint;
@@ -45,6 +46,10 @@ begin
   end if;
 
   if v_rest > 0 then
+    -- Only in a queue that is first in, first out does lane 0 hold the jobs of this tenant among others.
+    v_mixed := array(
+      select line.id from queue.queues as line where p_tenant_id > 0 and line.id = any (v_lines) and line.is_fifo
+    );
     for v_head in
       select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
         p_tenant_id is null and exists (
@@ -69,7 +74,7 @@ begin
         union all
         (
           select token.lane, token.at from queue.ready as token
-          where p_tenant_id <> 0 and token.queue_id = line.id and token.priority = rank.p and token.lane = 0
+          where line.id = any (v_mixed) and token.queue_id = line.id and token.priority = rank.p and token.lane = 0
           order by token.at, token.id limit 1
         )
       ) as first

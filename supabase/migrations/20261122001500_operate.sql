@@ -99,6 +99,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_queue_id integer;

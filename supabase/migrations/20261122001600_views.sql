@@ -17,7 +17,9 @@ select
     when last.from_status is null then last.started_at end as started_at,
   case when state.status in ('completed', 'failed', 'cancelled') then last.finished_at end as finished_at,
   worker.name as worker_id,
-  coalesce(last.error ->> 'message', last.reason) as last_error,
+  -- The reason of a snooze or a redrive is no error; that of a cancellation tells what became of the job.
+  case when last.outcome in ('failed', 'lost', 'cancelled') then coalesce(last.error ->> 'message', last.reason) end
+    as last_error,
   last.error,
   case when state.status = 'completed' then last.result end as result,
   news.percent as progress_percent,

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
+import type { TestSql } from "../support/connect.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { neverWait, withRace } from "./race.ts";
 
@@ -86,7 +87,7 @@ describeOnEachServer("claims at the same time", (context) => {
       await race.enqueue();
       await race.ann`begin`;
       const late = await race.enqueue({ by: race.ann });
-      for (const _ of [1, 2, 3]) await race.enqueue();
+      await context.db.sql`select public.enqueue_job(${race.type}) from generate_series(1, 3)`;
       const worker = await signIn(race.bob, race.type);
 
       const first = await worker.advance(2, null);
@@ -101,7 +102,7 @@ describeOnEachServer("claims at the same time", (context) => {
 });
 
 /** A worker that goes on from where it stopped, as the library's does. */
-async function signIn(session: import("../support/connect.ts").TestSql, type: string) {
+async function signIn(session: TestSql, type: string) {
   const [row] = await session<{ worker: number; type: number }[]>`
     select (queue.register_worker(${`marks ${type}`}, null, null, null) ->> 'worker')::integer as worker,
       queue.intern_type(${type}) as type`;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { describeOnEachServer } from "../support/suite.ts";
-import { neverWait, type Race, withRace } from "./race.ts";
+import { neverWait, type Race, withRace, workerName } from "./race.ts";
 
 const LATE = 5000;
 
@@ -29,10 +29,10 @@ function fail({ bob }: Race, { id, lease }: { id: string; lease: string }) {
   return bob`select public.fail_job(${id}, 'no', true, 5, ${lease}) as answer`;
 }
 
-function extend({ bob }: Race, { lease }: { lease: string }) {
+function extend({ bob, db }: Race, { lease }: { lease: string }) {
   return bob`
-    select queue.extend_leases(lease.worker_id, array[${lease}::bigint], 60000) ->> 'alive' as answer
-    from (select worker.id as worker_id from queue.workers as worker where worker.name = 'racer') as lease`;
+    select queue.extend_leases(worker.id, array[${lease}::bigint], 60000) ->> 'alive' as answer
+    from queue.workers as worker where worker.name = ${workerName(db.sql)}`;
 }
 
 function report({ bob }: Race, { id, lease }: { id: string; lease: string }) {
@@ -81,11 +81,10 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
       await race.bob`begin`;
       await complete(race, held);
 
-      const [while_] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.eve`select public.cleanup_stuck_jobs()`;
       await race.bob`commit`;
-      const [after] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.eve`select public.cleanup_stuck_jobs()`;
 
-      assert.deepEqual([while_?.["count"], after?.["count"]], [0, 0]);
       assert.deepEqual(await race.trail(held.id), ["completed>completed"]);
     }));
 
@@ -97,11 +96,11 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
       await race.bob`begin`;
       await extend(race, held);
 
-      const [while_] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.eve`select public.cleanup_stuck_jobs()`;
       await race.bob`commit`;
-      const [after] = await race.eve`select public.cleanup_stuck_jobs() as count`;
+      await race.eve`select public.cleanup_stuck_jobs()`;
 
-      assert.deepEqual([while_?.["count"], after?.["count"]], [0, 0]);
+      assert.deepEqual(await race.trail(held.id), []);
       assert.equal(await race.status(held.id), "processing");
     }));
 
@@ -112,11 +111,10 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
       await neverWait(race.bob);
       await race.ann`begin`;
 
-      const [first] = await race.ann`select public.cleanup_stuck_jobs() as count`;
-      const [second] = await race.bob`select public.cleanup_stuck_jobs() as count`;
+      await race.ann`select public.cleanup_stuck_jobs()`;
+      await race.bob`select public.cleanup_stuck_jobs()`;
       await race.ann`commit`;
 
-      assert.deepEqual([first?.["count"], second?.["count"]], [1, 0]);
       assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
     }));
 

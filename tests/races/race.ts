@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import type postgres from "postgres";
 import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
@@ -85,9 +86,12 @@ function makeSteps(
     assert.ok(row);
     return row.id;
   };
-  const claim: Race["claim"] = ({ by = db.sql, batch = 1, seconds = 60 } = {}) => by<Held[]>`
+  const claim: Race["claim"] = async ({ by = db.sql, batch = 1, seconds = 60 } = {}) => {
+    const rows = await by<Held[]>`
     select id::text, lease_id::text as lease
-    from public.get_next_job('racer', ${[type]}::text[], ${batch}, null, ${seconds})`;
+    from public.get_next_job(${workerName(by)}, ${[type]}::text[], ${batch}, null, ${seconds})`;
+    return [...rows];
+  };
   return {
     enqueue,
     claim,
@@ -108,6 +112,15 @@ function makeSteps(
       return rows.map(({ step }) => step);
     },
   };
+}
+
+const names = new WeakMap<TestSql, string>();
+
+/** Each session is a worker of its own. */
+export function workerName(session: TestSql): string {
+  const known = names.get(session) ?? `racer ${randomUUID()}`;
+  names.set(session, known);
+  return known;
 }
 
 async function untilItWaits<T extends readonly postgres.MaybeRow[]>(

@@ -8,6 +8,7 @@ import type { CliContext, CommandResult } from "../context.ts";
 import { type OpenDatabase, openDatabase } from "../database.ts";
 import { EXIT } from "../exit-codes.ts";
 import { explainError } from "../explain-error.ts";
+import { callName } from "../live/call-name.ts";
 import { devHead } from "../live/dev-head.ts";
 import { LiveView } from "../live/live-view.ts";
 import { runWorker } from "../live/run-worker.ts";
@@ -107,11 +108,12 @@ interface Ended {
   readonly workedFrom: number;
 }
 
-async function tellSummary({ terminal, isJson }: CliContext, ended: Ended): Promise<void> {
+async function tellSummary({ terminal, isJson, env }: CliContext, ended: Ended): Promise<void> {
   const facts = {
     endings: await endingsSince(ended.database.sql, ended.mark, ended.types),
     tally: ended.view.tally,
     elapsedMs: performance.now() - ended.workedFrom,
+    callName: callName(env),
   };
   if (isJson) terminal.json(summaryJson(facts));
   else terminal.lines(summary(facts, terminal.style, terminal.width));

@@ -8,9 +8,9 @@ import type { Sql } from "../../db/sql.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { type CliContext, type CommandResult, interruptedError } from "../context.ts";
 import { openDatabase } from "../database.ts";
+import { type Complete, loadDefinitions } from "../enqueue/definitions.ts";
 import { enqueueFile } from "../enqueue/enqueue-file.ts";
 import { type JobDefaults, parsePayload } from "../enqueue/job-lines.ts";
-import { loadSchemas, type SchemaCheck } from "../enqueue/schema-check.ts";
 import { EXIT } from "../exit-codes.ts";
 import { dateTime } from "../output/words.ts";
 
@@ -45,13 +45,13 @@ export async function enqueue(
   options: EnqueueOptions,
 ): CommandResult {
   const defaults = toDefaults(options);
-  const check = await loadSchemas(context, options.app);
+  const complete = await loadDefinitions(context, options.app);
   if (options.file !== undefined) {
     refuseForFile(payload, options);
     return enqueueFile(context, {
       type,
       defaults,
-      check,
+      complete,
       path: options.file,
       fromLine: options.fromLine ?? 1,
     });
@@ -62,7 +62,7 @@ export async function enqueue(
       'Such as: millrace enqueue mail.send \'{"to":"ada@example.com"}\'',
     );
   }
-  const job = await toJob({ type, payload }, options, check);
+  const job = await toJob({ type, payload }, options, complete);
   const { sql } = await openDatabase(context, { mayCreate: false });
   const made = await enqueueOne(sql, job);
   return options.wait === undefined
@@ -97,11 +97,11 @@ function toDefaults(options: EnqueueOptions): JobDefaults {
 async function toJob(
   { type, payload = "{}" }: { type: string; payload: string | undefined },
   options: EnqueueOptions,
-  check: SchemaCheck,
+  complete: Complete,
 ): Promise<NewJob> {
   const text = payload === "-" ? await readAll(process.stdin) : payload;
-  await check(type, parsePayload(text, "The payload"));
-  return { ...toDefaults(options), type, payload: text, idempotencyKey: options.key };
+  const job = { ...toDefaults(options), type, payload: text, idempotencyKey: options.key };
+  return complete(job, parsePayload(text, "The payload"));
 }
 
 async function report(

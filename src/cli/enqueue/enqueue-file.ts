@@ -11,14 +11,14 @@ import { openDatabase } from "../database.ts";
 import { explainError } from "../explain-error.ts";
 import { type Progress, startProgress } from "../output/progress.ts";
 import { count, countOf, duration } from "../output/words.ts";
+import type { Complete } from "./definitions.ts";
 import { type JobDefaults, parseJob, parsePayload } from "./job-lines.ts";
-import type { SchemaCheck } from "./schema-check.ts";
 
 export interface FileRequest {
   /** Given: lines are payloads of this type. Not given: lines are whole jobs. */
   readonly type: string | undefined;
   readonly defaults: JobDefaults;
-  readonly check: SchemaCheck;
+  readonly complete: Complete;
   readonly path: string;
   readonly fromLine: number;
 }
@@ -99,18 +99,15 @@ class FileRun {
   }
 
   async #add(chunk: Chunk, line: number, text: string): Promise<void> {
-    const { type, defaults, check } = this.#request;
+    const { type, defaults, complete } = this.#request;
     const subject = `Line ${count(line)}`;
     try {
       const job =
         type === undefined
           ? parseJob(text, subject, defaults)
           : { ...defaults, type, payload: text };
-      await check(
-        job.type,
-        type === undefined ? JSON.parse(job.payload) : parsePayload(text, subject),
-      );
-      chunk.jobs.push(job);
+      const payload = type === undefined ? JSON.parse(job.payload) : parsePayload(text, subject);
+      chunk.jobs.push(await complete(job, payload));
       chunk.characters += text.length;
       chunk.lastLine = line;
     } catch (error) {

@@ -4,6 +4,7 @@ import type { Application } from "../application.ts";
 import type { OpenDatabase } from "../database.ts";
 import type { Style } from "../output/style.ts";
 import { countOf, duration, oneLine } from "../output/words.ts";
+import { callName } from "./call-name.ts";
 
 export interface HeadFacts {
   readonly database: OpenDatabase;
@@ -33,6 +34,7 @@ export function devHead(facts: HeadFacts, style: Style): string[] {
       applied === 0 ? "schema up to date" : `${countOf(applied, "migration")} applied`,
     ],
     ["Jobs", `${countOf(application.handlers.length, "type")} in ${application.path}`, ""],
+    ["", style("faint", typeNames(application)), ""],
     ...(facts.once ? [] : tryIt(facts)),
     ["Stop", facts.once ? "by itself when no job is left, or Ctrl-C" : "Ctrl-C", ""],
   ];
@@ -46,7 +48,6 @@ export function devHead(facts: HeadFacts, style: Style): string[] {
     ...rows.map(([name, value, more]) =>
       `  ${style("faint", name.padEnd(10))}${more === "" ? value : `${value.padEnd(width)}   ${style("faint", more)}`}`.trimEnd(),
     ),
-    ...typeLines(application).map((line) => `  ${" ".repeat(10)}${style("faint", line)}`),
     "",
   ];
 }
@@ -57,14 +58,9 @@ function tryIt({ sample, env }: HeadFacts): [string, string, string][] {
   return [["Try it", `${callName(env)} enqueue ${sample.type} '${payload}'`, ""]];
 }
 
-/** How this program can be called from a second terminal. */
-function callName(env: Environment): string {
-  return env["npm_package_name"] === "millrace" ? "npm run -s millrace --" : "npx millrace";
-}
-
-function typeLines({ handlers }: Application): string[] {
+function typeNames({ handlers }: Application): string {
   const types = handlers.map((handler) => handler.job.type);
   const rest = types.length - MOST_TYPES;
   const shown = types.slice(0, MOST_TYPES).join(", ");
-  return [oneLine(rest > 0 ? `${shown} and ${rest} more` : shown, 120)];
+  return oneLine(rest > 0 ? `${shown} and ${rest} more` : shown, 120);
 }

@@ -29,11 +29,13 @@ export interface SummaryFacts {
   readonly endings: readonly EndingCount[];
   readonly tally: Tally;
   readonly elapsedMs: number;
+  /** How to call this program. */
+  readonly callName: string;
 }
 
 /** What became of the jobs of a run, as a table. */
 export function summary(
-  { endings, tally, elapsedMs }: SummaryFacts,
+  { endings, tally, elapsedMs, callName }: SummaryFacts,
   style: Style,
   width: number,
 ): string[] {
@@ -57,8 +59,8 @@ export function summary(
     "",
     ...lines,
     "",
-    `  ${countOf(jobs, "job")} in ${duration(elapsedMs)}: ${tally}`,
-    ...nextSteps(rows, style),
+    `  ${countOf(jobs, "job")} in ${duration(elapsedMs)}; attempts: ${tally}`,
+    ...nextSteps(rows, callName, style),
     "",
   ];
 }
@@ -105,12 +107,14 @@ function which({ ending, counts }: Row): string {
     .join(", ");
 }
 
-function nextSteps(rows: readonly Row[], style: Style): string[] {
+function nextSteps(rows: readonly Row[], callName: string, style: Style): string[] {
   const failed = rows.find(({ ending }) => ending === "failed")?.counts ?? [];
   const [first] = failed;
   if (!first) return [];
-  const command = sum(failed) === 1 ? `jobs show ${first.id}` : "jobs list --status failed";
+  const look = sum(failed) === 1 ? `jobs show ${first.id}` : "jobs list --status failed";
   return [
-    `  ${style("faint", `Look at what failed: millrace ${command}; run it again: millrace redrive`)}`,
+    "",
+    `  ${style("faint", "Why it failed")}  ${callName} ${look}`,
+    `  ${style("faint", "Run it again ")}  ${callName} redrive`,
   ];
 }

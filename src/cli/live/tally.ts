@@ -17,11 +17,12 @@ export class Tally {
     return Object.fromEntries(this.#counts);
   }
 
-  /** `120 completed, 3 to be tried again`: what occurred, and nothing else. */
+  /** `120 completed, 3 retried`: what occurred, and nothing else. */
   toString(): string {
     const parts = [
       [this.of("completed"), "completed"],
-      [this.of("retried", "snoozed"), "to be tried again"],
+      [this.of("retried"), "retried"],
+      [this.of("snoozed"), "snoozed"],
       [this.of("failed", "discarded"), "failed"],
       [this.of("cancelled"), "cancelled"],
       [this.of("released"), "given back"],
@@ -29,7 +30,7 @@ export class Tally {
     ] as const;
     const told = parts.filter(([amount]) => amount > 0);
     return told.length === 0
-      ? "no attempts"
+      ? "none"
       : told.map(([amount, word]) => `${amount.toLocaleString("en-US")} ${word}`).join(", ");
   }
 }

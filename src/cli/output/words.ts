@@ -32,8 +32,21 @@ export function clockTime(date: Date): string {
 /** A point in time seen from now: `4 s ago`, `in 2 m`. */
 export function distance(at: Date, now: Date): string {
   const ms = at.getTime() - now.getTime();
-  return ms > 0 ? `in ${duration(ms)}` : `${duration(-ms)} ago`;
+  const rough = inOneUnit(Math.abs(ms));
+  return ms > 0 ? `in ${rough}` : `${rough} ago`;
 }
+
+function inOneUnit(ms: number): string {
+  const [unit, name] = UNITS.find(([size]) => ms >= size) ?? [1_000, "s"];
+  return `${Math.floor(ms / unit)} ${name}`;
+}
+
+const UNITS: readonly (readonly [number, string])[] = [
+  [86_400_000, "d"],
+  [3_600_000, "h"],
+  [60_000, "m"],
+  [1_000, "s"],
+];
 
 /** Date and time on this machine, to the second: `2026-11-22 12:04:31`. */
 export function dateTime(at: Date): string {

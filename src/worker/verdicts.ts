@@ -1,0 +1,154 @@
+import type { Clock } from "../core/clock.ts";
+import { JobCancelledError, LeaseLostError, QueueError } from "../core/errors.ts";
+import { parseOutput } from "../core/input.ts";
+import { toJobError } from "../core/job-error.ts";
+import { encodeResult, storableText } from "../core/json.ts";
+import type { Logger } from "../core/logger.ts";
+import { Outcome } from "../core/outcomes.ts";
+import type { SettledOutcome, SettlementDetail } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
+import type { Deadlines } from "./deadlines.ts";
+import type { Events } from "./events.ts";
+import type { LeaseBook } from "./lease-book.ts";
+import type { Settlements } from "./settlements.ts";
+
+export interface VerdictParts {
+  readonly book: LeaseBook;
+  readonly settlements: Settlements;
+  readonly deadlines: Deadlines;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** How long a handler may take to react to a cancellation. */
+const CANCEL_GRACE_MS = 10_000;
+
+/** Trying again would end the same way. */
+const NEVER_RETRIED: ReadonlySet<string> = new Set(["INVALID_PAYLOAD", "INVALID_RESULT"]);
+
+/** Decides how attempts end. The first decision stands: what a handler does after it changes nothing. */
+export class Verdicts {
+  readonly #parts: VerdictParts;
+  /** Jobs given back so far. */
+  released = 0;
+
+  constructor(parts: VerdictParts) {
+    this.#parts = parts;
+  }
+
+  /** The handler returned: a result, or an outcome. */
+  returned(attempt: Attempt, value: unknown): void {
+    if (attempt.state !== "running") return;
+    if (value instanceof Outcome) this.#decide(attempt, value);
+    else if (!attempt.route.job.output) this.#complete(attempt, value);
+    else this.#check(attempt, value);
+  }
+
+  /** The handler threw, or its input did not fit. */
+  threw(attempt: Attempt, error: unknown): void {
+    if (attempt.state !== "running") return;
+    if (attempt.isCommitted) {
+      const { id: jobId, type } = attempt;
+      this.#parts.logger.warn("job.threw_after_commit", { jobId, type, error });
+    }
+    if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
+    else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});
+    else if (error instanceof Outcome) this.#decide(attempt, error);
+    else {
+      const retryable = !(error instanceof QueueError && NEVER_RETRIED.has(error.code));
+      this.end(attempt, "failed", { error: toJobError(error), retryable });
+    }
+  }
+
+  /** The handler completed the job itself, in the transaction of its own writes. */
+  committed(attempt: Attempt): void {
+    const { book, events, clock } = this.#parts;
+    attempt.isCommitted = true;
+    attempt.elapsedMs = clock.now() - attempt.startedAt;
+    book.close(attempt);
+    events.ended(attempt, { kind: "completed" });
+  }
+
+  /**
+   * Somebody wants this job cancelled: its handler is told. If it throws, the job ends as cancelled; if it returns all the same, the
+   * work is done and the job is completed. A handler that does neither is not waited for.
+   */
+  cancel(attempt: Attempt): void {
+    const { clock, deadlines } = this.#parts;
+    if (attempt.state === "buffered") this.end(attempt, "cancelled", {});
+    if (attempt.state !== "running" || attempt.isAborted) return;
+    attempt.abort("cancelled", new JobCancelledError(attempt.id));
+    deadlines.add({
+      deadlineAt: clock.now() + CANCEL_GRACE_MS,
+      expire: () => this.end(attempt, "cancelled", {}),
+    });
+  }
+
+  /** The lease is gone: nothing of this attempt may be written any more. */
+  lose(attempt: Attempt): void {
+    const { book, events } = this.#parts;
+    if (attempt.isClosed) return;
+    book.close(attempt);
+    if (attempt.state === "ended") return;
+    this.#stop(attempt);
+    attempt.abort("lost", new LeaseLostError(attempt.id));
+    events.ended(attempt, { kind: "lost" });
+  }
+
+  /** Gives a job back that has not started, without using up its attempt. */
+  giveBack(attempt: Attempt): void {
+    if (attempt.state === "buffered") this.end(attempt, "released", {});
+  }
+
+  end(attempt: Attempt, outcome: SettledOutcome, detail: SettlementDetail): void {
+    if (attempt.state === "ended") return;
+    this.#stop(attempt);
+    if (attempt.isCommitted) return;
+    if (outcome === "released") this.released += 1;
+    const elapsed = { elapsed_ms: Math.round(attempt.elapsedMs) };
+    this.#parts.settlements.add({ attempt, outcome, detail: { ...elapsed, ...detail } });
+  }
+
+  #check(attempt: Attempt, value: unknown): void {
+    try {
+      const output = parseOutput(attempt.route.job, value);
+      if (output instanceof Promise) {
+        output.then(
+          (parsed) => this.#complete(attempt, parsed),
+          (error: unknown) => this.threw(attempt, error),
+        );
+      } else this.#complete(attempt, output);
+    } catch (error) {
+      this.threw(attempt, error);
+    }
+  }
+
+  #complete(attempt: Attempt, output: unknown): void {
+    if (attempt.state !== "running") return;
+    try {
+      attempt.resultText = encodeResult(output);
+    } catch (error) {
+      this.threw(attempt, error);
+      return;
+    }
+    this.#stop(attempt);
+    if (!attempt.isCommitted) this.#parts.settlements.complete(attempt);
+  }
+
+  #decide(attempt: Attempt, outcome: Outcome): void {
+    const { kind, delayMs, reason } = outcome;
+    this.end(attempt, kind, {
+      ...(kind === "failed" && { error: toJobError(outcome.error), retryable: outcome.retryable }),
+      ...(delayMs !== undefined && { delay_ms: delayMs }),
+      ...(reason !== undefined && { reason: storableText(reason) }),
+    });
+  }
+
+  #stop(attempt: Attempt): void {
+    if (attempt.state === "running") {
+      attempt.elapsedMs = this.#parts.clock.now() - attempt.startedAt;
+    }
+    attempt.state = "ended";
+  }
+}

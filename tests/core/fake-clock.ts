@@ -1,0 +1,36 @@
+import type { Clock } from "../../src/core/clock.ts";
+
+export interface FakeClock extends Clock {
+  /** Moves the time on; timers that fall due are called in their order. */
+  advance(ms: number): void;
+  /** How many timers are set. */
+  readonly timers: number;
+}
+
+/** A clock that stands still until it is moved. */
+export function fakeClock(): FakeClock {
+  let now = 0;
+  const timers = new Set<{ at: number; callback: () => void }>();
+  return {
+    now: () => now,
+    setTimer(callback, ms) {
+      const timer = { at: now + ms, callback };
+      timers.add(timer);
+      return () => timers.delete(timer);
+    },
+    advance(ms) {
+      const end = now + ms;
+      for (;;) {
+        const [next] = [...timers].filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at);
+        if (!next) break;
+        timers.delete(next);
+        now = next.at;
+        next.callback();
+      }
+      now = end;
+    },
+    get timers() {
+      return timers.size;
+    },
+  };
+}

@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import type { TestSql } from "../support/connect.ts";
+import { describeOnEachServer } from "../support/suite.ts";
+import { neverWait, type Race, withRace } from "./race.ts";
+
+const DAY_MS = 86_400_000;
+
+interface Upkeep {
+  readonly rescued: number;
+  readonly partitions_made: number;
+  readonly partitions_dropped: number;
+}
+
+function maintain(session: TestSql) {
+  return session<{ did: Upkeep }[]>`select queue.maintain() as did`;
+}
+
+/** Time goes on until the next partition is begun and known to be in use. */
+async function nextPartition(race: Race): Promise<void> {
+  await maintain(race.eve);
+  await race.db.advance(DAY_MS + 1000);
+  await maintain(race.eve);
+  await race.eve`select nextval('queue.job_ids')`;
+  await maintain(race.eve);
+}
+
+/** A failed job, alone in a partition that is due to be dropped. */
+async function oldDeadJob(race: Race): Promise<string> {
+  await nextPartition(race);
+  const { id, lease } = await race.hold();
+  await race.eve`select public.fail_job(${id}, 'no', false, null, ${lease})`;
+  await nextPartition(race);
+  await race.db.advance(9 * DAY_MS);
+  return id;
+}
+
+describeOnEachServer("maintenance from many sessions", (context) => {
+  it("rescues each lost job once and never fails", () =>
+    withRace(context.db, async (race) => {
+      await context.db.sql`select public.enqueue_job(${race.type}) from generate_series(1, 40)`;
+      await Promise.all(Array.from({ length: 40 }, () => race.claim({ seconds: 1 })));
+      await context.db.advance(5000);
+      const pool = context.db.connect({ max: 8 });
+
+      const rows = await Promise.all(Array.from({ length: 24 }, () => maintain(pool)));
+      await pool.end();
+
+      const rescued = rows.reduce((sum, [row]) => sum + (row?.did.rescued ?? 0), 0);
+      assert.equal(rescued, 40);
+      const [lost] = await context.db
+        .sql`select count(*)::integer as n from queue.runs where outcome = 'lost'`;
+      assert.equal(lost?.["n"], 40);
+    }));
+
+  it("does not wait for another that has not committed", () =>
+    withRace(context.db, async (race) => {
+      const { id } = await race.hold({ seconds: 1 });
+      await context.db.advance(5000);
+      await neverWait(race.bob);
+      await race.ann`begin`;
+      await maintain(race.ann);
+
+      await maintain(race.bob);
+      await race.ann`commit`;
+
+      assert.deepEqual(await race.trail(id), ["lost>pending"]);
+    }));
+
+  it("begins one new partition when the interval has passed, while others enqueue", () =>
+    withRace(context.db, async (race) => {
+      await race.enqueue();
+      await maintain(race.eve);
+      await context.db.advance(DAY_MS + 1000);
+      const pool = context.db.connect({ max: 8 });
+      const before = await lastPartition(context.db.sql);
+
+      const work = await Promise.all(
+        Array.from({ length: 200 }, (_, n) =>
+          n % 10 === 0 ? maintain(pool).then(() => []) : enqueue(pool, race),
+        ),
+      );
+      await pool.end();
+
+      const ids = work.flat().map(({ id }) => id);
+      const [stored] = await context.db.sql`
+        select count(*)::integer as n from queue.jobs where id = any (${ids}::bigint[])`;
+      assert.equal(new Set(ids).size, 180);
+      assert.equal(stored?.["n"], 180);
+      assert.equal((await lastPartition(context.db.sql)) - before, 1);
+    }));
+
+  it("does not drop a partition whose failed job is just being run again", () =>
+    withRace(context.db, async (race) => {
+      const id = await oldDeadJob(race);
+      await race.ann`begin`;
+      await race.ann`select public.retry_job(${id})`;
+
+      const upkeep = await race.untilItWaits(race.bob, maintain(race.bob));
+      await race.ann`commit`;
+      const [row] = await upkeep.answer;
+
+      assert.equal(row?.did.partitions_dropped, 0);
+      assert.equal(await race.status(id), "pending");
+    }));
+
+  it("gives up on a partition that somebody reads, and the next call drops it", () =>
+    withRace(context.db, async (race) => {
+      const id = await oldDeadJob(race);
+      await race.ann`begin`;
+      await race.ann`select from public.job_queue where id = ${id}`;
+
+      const [early] = await maintain(race.bob);
+      await race.ann`commit`;
+      await maintain(race.bob);
+
+      assert.equal(early?.did.partitions_dropped, 0);
+      assert.equal(await race.status(id), undefined);
+      const [letter] = await context.db.sql`select from public.job_dead_letter where id = ${id}`;
+      assert.ok(letter, "the dead letter outlives the partition");
+    }));
+});
+
+function enqueue(session: TestSql, { type }: Race) {
+  return session<{ id: string }[]>`select public.enqueue_job(${type})::text as id`;
+}
+
+/** The partition of the next id. */
+async function lastPartition(sql: TestSql): Promise<number> {
+  const [row] = await sql<{ number: number }[]>`
+    select part.number::integer from queue.partitions as part, queue.job_ids as ids
+    where ids.last_value >= part.first_id and ids.last_value < part.end_id`;
+  return row?.number ?? -1;
+}
