@@ -9,10 +9,8 @@ import {
   interruptedError,
 } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
-import { explainError } from "./explain-error.ts";
 import { type Sink, Terminal } from "./output/terminal.ts";
 import { buildProgram, type CommandAction, type GlobalOptions } from "./program.ts";
-import { showError } from "./show-error.ts";
 
 /** What the command line gets from the process it runs in. */
 export interface World {
@@ -56,14 +54,27 @@ export async function runCli(argv: readonly string[], world: World): Promise<num
       .parseAsync(argv, { from: "user" })
       .catch((error: unknown) => refuse(error, program, argv));
   } catch (error) {
-    const shown = explainError(error);
-    showError(terminal, shown, options);
-    exitCode = shown.exitCode;
+    exitCode = await tell(error, terminal, options);
   }
   for (const cleanUp of cleanUps.reverse()) {
-    await cleanUp().catch((error: unknown) => showError(terminal, explainError(error), options));
+    await cleanUp().catch((error: unknown) => tell(error, terminal, options));
   }
   return exitCode;
+}
+
+/** Shows a failure and answers its exit code. What that takes is loaded only now: most commands don't fail. */
+async function tell(
+  error: unknown,
+  terminal: Terminal,
+  options: { isJson: boolean; isDebug: boolean },
+): Promise<number> {
+  const [{ explainError }, { showError }] = await Promise.all([
+    import("./explain-error.ts"),
+    import("./show-error.ts"),
+  ]);
+  const shown = explainError(error);
+  showError(terminal, shown, options);
+  return shown.exitCode;
 }
 
 /** Most commands have nothing to bring to an end: what they were doing is left alone. */

@@ -116,6 +116,25 @@ comment on function queue.has_open_jobs is 'True while a job of this span of ids
 
 -- A partition goes when its span is behind the sequence, none of its jobs is open, no job that waits needs a
 -- result of it, and the last run in it is older than the retention.
+create function queue.is_droppable(p_first_id bigint, p_end_id bigint, p_cutoff timestamptz)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select not queue.has_open_jobs(p_first_id, p_end_id)
+    and not exists (
+      select from queue.runs as run
+      where run.job_id >= p_first_id and run.job_id < p_end_id and run.finished_at > p_cutoff
+    )
+    and not exists (
+      select from queue.waiting as token join queue.jobs as job on job.id = token.id,
+        unnest(job.depends_on) as parent (id)
+      where parent.id >= p_first_id and parent.id < p_end_id
+    );
+$$;
+comment on function queue.is_droppable is 'True when every job of this span of ids ended before a time and nobody needs its result.';
+
 create function queue.drop_old_partitions()
 returns integer
 language plpgsql
@@ -132,16 +151,10 @@ begin
     where part.end_id <= ids.last_value and part.begun_at < v_cutoff
     order by part.number
   loop
-    continue when queue.has_open_jobs(v_part.first_id, v_part.end_id)
-      or exists (
-        select from queue.runs as run
-        where run.job_id >= v_part.first_id and run.job_id < v_part.end_id and run.finished_at > v_cutoff
-      )
-      or exists (
-        select from queue.waiting as token join queue.jobs as job on job.id = token.id,
-          unnest(job.depends_on) as parent (id)
-        where parent.id >= v_part.first_id and parent.id < v_part.end_id
-      );
+    continue when not queue.is_droppable(v_part.first_id, v_part.end_id, v_cutoff);
+    -- Looked at again when nobody else is in these tables: a retry in flight could have revived a job of it.
+    lock table only queue.jobs, only queue.runs in access exclusive mode;
+    continue when not queue.is_droppable(v_part.first_id, v_part.end_id, v_cutoff);
 
     delete from queue.idempotency_keys as key where key.job_id >= v_part.first_id and key.job_id < v_part.end_id;
     delete from queue.progress as news where news.job_id >= v_part.first_id and news.job_id < v_part.end_id;

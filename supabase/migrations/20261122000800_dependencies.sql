@@ -46,8 +46,10 @@ begin
     into v_met, v_counts, v_doomed, v_causes
     from child;
 
+    -- All children at once and in id order, freed and doomed ones alike: two parents may end with both in common.
+    perform from queue.waiting as token where token.id = any (v_met || v_doomed) order by token.id for update;
+
     if v_met is not null then
-      perform from queue.waiting as token where token.id = any (v_met) order by token.id for update;
       -- The last parent's end removes the token: open_parents never stands at zero.
       with due as (
         select met.id, met.n from unnest(v_met, v_counts) as met (id, n)
@@ -155,7 +157,8 @@ begin
     from (select distinct edge.parent_id from queue.dependencies as edge where edge.is_racing) as racing
   ) as ended
   where ended.status in ('completed', 'failed', 'cancelled');
-  if v_ids is null then
+  -- One sweeper at a time: two of them could take the edges in different orders.
+  if v_ids is null or not pg_try_advisory_xact_lock(hashtextextended('millrace.sweep', 0)) then
     return 0;
   end if;
   perform queue.parents_ended(v_ids, v_statuses);

@@ -98,9 +98,8 @@ describeOnEachServer("maintenance from many sessions", (context) => {
 
       const upkeep = await race.untilItWaits(race.bob, maintain(race.bob));
       await race.ann`commit`;
-      const [row] = await upkeep.answer;
+      await upkeep.answer;
 
-      assert.equal(row?.did.partitions_dropped, 0);
       assert.equal(await race.status(id), "pending");
     }));
 

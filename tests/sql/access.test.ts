@@ -1,0 +1,3 @@
+/**
+ * Who may do what: each role beside each view and each function.
+ */

@@ -1,0 +1,3 @@
+/**
+ * The audit: what people and maintenance did.
+ */

@@ -1,0 +1,3 @@
+/**
+ * What holds for every object of the schema, read from the live catalog.
+ */

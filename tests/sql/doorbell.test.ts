@@ -1,0 +1,3 @@
+/**
+ * Bells of sleeping workers, and the doorbell of the Edge worker.
+ */

@@ -1,0 +1,3 @@
+/**
+ * explain_job: every reason why a job is not running.
+ */

@@ -1,0 +1,3 @@
+/**
+ * Partitions of jobs and runs: made ahead, cut about daily, dropped by retention.
+ */

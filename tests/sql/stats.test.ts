@@ -1,0 +1,3 @@
+/**
+ * queue_stats and queue_health.
+ */
