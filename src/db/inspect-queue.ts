@@ -10,8 +10,11 @@ export async function forbiddenFunctions(
     db,
     `select coalesce(json_agg(given.name order by given.name), '[]')::text
      from unnest($1::text::text[]) as given (name)
-     where not coalesce(has_function_privilege(to_regproc(given.name)::oid, 'execute'), false)
-       or not has_schema_privilege(split_part(given.name, '.', 1), 'usage')`,
+     where not exists (
+       select from pg_catalog.pg_proc as known
+       join pg_catalog.pg_namespace as home on home.oid = known.pronamespace
+       where home.nspname || '.' || known.proname = given.name
+         and has_schema_privilege(home.oid, 'usage') and has_function_privilege(known.oid, 'execute'))`,
     [textArray(names)],
   )) as string[];
 }

@@ -27,11 +27,15 @@ export function splitStatements(text: string): string[] {
   }
 }
 
+const LINE_COMMENT = String.raw`--[^\n]*`;
+/** Comments may contain comments; one level is enough for any text a person writes. */
+const BLOCK_COMMENT = String.raw`/\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*(?:[^*]|\*(?!/))*\*/)*\*/`;
+
 /** Everything within which a semicolon means nothing is one token; so are the words that open and close a body. */
 const TOKEN = new RegExp(
   [
-    String.raw`--[^\n]*`,
-    String.raw`/\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*(?:[^*]|\*(?!/))*\*/)*\*/`,
+    LINE_COMMENT,
+    BLOCK_COMMENT,
     String.raw`\bE'(?:[^'\\]|\\.|'')*'`,
     `'(?:[^']|'')*'`,
     `"(?:[^"]|"")*"`,
@@ -43,4 +47,4 @@ const TOKEN = new RegExp(
   "gi",
 );
 
-const LEADING_BLANKS = /^(?:\s|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*\*\/)+/;
+const LEADING_BLANKS = new RegExp(String.raw`^(?:\s|${LINE_COMMENT}|${BLOCK_COMMENT})+`);

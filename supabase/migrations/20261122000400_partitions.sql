@@ -116,13 +116,15 @@ comment on function queue.has_open_jobs is 'True while a job of this span of ids
 
 -- A partition goes when its span is behind the sequence, none of its jobs is open, no job that waits needs a
 -- result of it, and the last run in it is older than the retention.
+-- In plpgsql, whose plans notice that a partition is gone.
 create function queue.is_droppable(p_first_id bigint, p_end_id bigint, p_cutoff timestamptz)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select not queue.has_open_jobs(p_first_id, p_end_id)
+begin
+  return not queue.has_open_jobs(p_first_id, p_end_id)
     and not exists (
       select from queue.runs as run
       where run.job_id >= p_first_id and run.job_id < p_end_id and run.finished_at > p_cutoff
@@ -132,6 +134,7 @@ as $$
         unnest(job.depends_on) as parent (id)
       where parent.id >= p_first_id and parent.id < p_end_id
     );
+end;
 $$;
 comment on function queue.is_droppable is 'True when every job of this span of ids ended before a time and nobody needs its result.';
 

@@ -119,7 +119,7 @@ begin
 
   if exists (
     select from unnest(v_jobs) as item
-    where cardinality(item.depends_on) > 0 or cardinality(item.depends_on_refs) > 0
+    where cardinality(item.depends_on) > 0 or cardinality(item.depends_on_refs) > 0 or item.ref is not null
   ) then
     select array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway)
     into v_children, v_parents, v_run_anyway

@@ -149,12 +149,13 @@ for (const candidate of CANDIDATES) {
       assert.equal(listening, 1);
 
       await context.db.sql`select pg_notify('news', 'one'), pg_notify('other', 'no')`;
-      await eventually(() => assert.deepEqual(heard, ["one"]));
+      await eventually(() => heard.length > 0);
+      assert.deepEqual(heard, ["one"]);
       controller.abort();
       await eventually(async () => {
         const left = await context.db.superSql`
           select 1 from pg_stat_activity where datname = current_database() and query ilike 'listen%'`;
-        assert.equal(left.length, 0);
+        return left.length === 0;
       });
     });
 
@@ -172,9 +173,10 @@ for (const candidate of CANDIDATES) {
       await context.db.superSql`
         select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and query ilike 'listen%'`;
-      await eventually(() => assert.equal(listening, 2));
+      await eventually(() => listening === 2);
       await context.db.sql`select pg_notify('again', 'back')`;
-      await eventually(() => assert.deepEqual(heard, ["back"]));
+      await eventually(() => heard.length > 0);
+      assert.deepEqual(heard, ["back"]);
       controller.abort();
     });
 
@@ -185,7 +187,7 @@ for (const candidate of CANDIDATES) {
         where datname = current_database() and pid <> pg_backend_pid() and usename = 'postgres'`;
 
       await eventually(async () => {
-        assert.equal((await opened.sql.query("select 1")).length, 1);
+        return (await opened.sql.query("select 1")).length === 1;
       });
     });
   });

@@ -43,33 +43,47 @@ export interface EnqueueOptions {
   readonly runAnyway?: boolean;
 }
 
+interface Sessions {
+  readonly ann: TestSql;
+  readonly bob: TestSql;
+  readonly eve: TestSql;
+  readonly pids: ReadonlyMap<TestSql, number>;
+}
+
+/** Sessions are opened once for a database; each test leaves them as it found them. */
+const opened = new WeakMap<TestDatabase, Sessions>();
 let count = 0;
 
-/** Runs a test with sessions of its own and rolls back and closes them at its end. */
+/** Runs a test with three sessions. Those that a failed test left waiting are not used again. */
 export async function withRace(
   db: TestDatabase,
   test: (race: Race) => Promise<void>,
 ): Promise<void> {
-  const sessions = [1, 2, 3].map(() => db.connect({ max: 1 }));
-  const [ann, bob, eve] = sessions;
-  assert.ok(ann && bob && eve);
-  const pids = new Map<TestSql, number>();
-  for (const session of sessions) pids.set(session, await backendPid(session));
+  const sessions = opened.get(db) ?? (await open(db));
+  opened.delete(db);
+  const { ann, bob, eve, pids } = sessions;
   count += 1;
   const type = `race-${count}`;
-  try {
-    await test({
-      db,
-      type,
-      ann,
-      bob,
-      eve,
-      ...makeSteps(db, type),
-      untilItWaits: (session, statement) => untilItWaits(db, pids.get(session) ?? -1, statement),
-    });
-  } finally {
-    await Promise.all(sessions.map((session) => session.end({ timeout: 0 })));
-  }
+  await test({
+    db,
+    type,
+    ann,
+    bob,
+    eve,
+    ...makeSteps(db, type),
+    untilItWaits: (session, statement) => untilItWaits(db, pids.get(session) ?? -1, statement),
+  });
+  for (const session of pids.keys()) await session`rollback`;
+  for (const session of pids.keys()) await session`reset lock_timeout`;
+  opened.set(db, sessions);
+}
+
+async function open(db: TestDatabase): Promise<Sessions> {
+  const [ann, bob, eve] = [1, 2, 3].map(() => db.connect({ max: 1 }));
+  assert.ok(ann && bob && eve);
+  const pids = new Map<TestSql, number>();
+  for (const session of [ann, bob, eve]) pids.set(session, await backendPid(session));
+  return { ann, bob, eve, pids };
 }
 
 function makeSteps(

@@ -24,15 +24,16 @@ export function describeOnEachServer(
       before(async () => {
         db = await createTestDatabase(await sharedServer(major), options);
       });
-      after(async () => {
-        await db?.close();
-      });
       suite({
         major,
         get db() {
           if (!db) throw new Error("db is there only inside tests and hooks");
           return db;
         },
+      });
+      // After the suite's own hooks: they run in the order they were made, and close what it opened.
+      after(async () => {
+        await db?.close();
       });
     });
   }

@@ -83,7 +83,11 @@ function verdict(place: string, pending: number, version: number | null): string
 
 /** Prints the SQL of all migrations. */
 export async function migrateSql(context: CliContext): CommandResult {
-  if (context.isJson) return void context.terminal.json({ migrations: await readMigrations() });
+  if (context.isJson) {
+    const files = await readMigrations();
+    const migrations = files.map(({ version, name, text: sql }) => ({ version, name, sql }));
+    return void context.terminal.json({ migrations });
+  }
   context.terminal.line(await migrationSql());
   return undefined;
 }

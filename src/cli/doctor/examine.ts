@@ -40,10 +40,14 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("snapshots", () => checkSnapshots(sql));
   await check("autovacuum", () => checkAutovacuum(sql, facts));
 
-  const version = await schemaVersion(sql).catch(() => null);
-  await check("schema", () => checkSchemaVersion(version));
+  let isInstalled = true;
+  await check("schema", async () => {
+    const version = await schemaVersion(sql);
+    isInstalled = version !== null;
+    return checkSchemaVersion(version);
+  });
   await check("migrations", () => checkMigrations(sql));
-  if (version === null) return findings;
+  if (!isInstalled) return findings;
   await check("privileges", () => checkPrivileges(sql, facts.user));
   await check("workers", () => checkWorkers(sql));
   await check("leases", () => checkLeases(sql));

@@ -1,0 +1,164 @@
+/**
+ * Where the rules have exceptions: the literal lists of the functions that were allowed to, read
+ * from the live catalog. Whoever adds one adds it here, on purpose.
+ */
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import type postgres from "postgres";
+import { describeOnEachServer } from "../support/suite.ts";
+
+/** Functions of both schemas, with their schema in the name. */
+const FUNCTIONS = `select p.*, n.nspname || '.' || p.proname as name
+  from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
+  where n.nspname in ('public', 'queue')`;
+
+/** The first column of each row, sorted. */
+async function names(query: postgres.PendingQuery<postgres.Row[]>): Promise<string[]> {
+  const rows = await query.values();
+  return rows.map(([name]) => String(name)).sort();
+}
+
+describeOnEachServer("of the functions, only these", (context) => {
+  const functionsWith = (condition: string) =>
+    names(
+      context.db.superSql.unsafe(
+        `select f.proname from (${FUNCTIONS}) as f
+         where f.name <> 'queue.clock' and ${condition}`,
+      ),
+    );
+
+  it("functions that run with their owner's rights", async () => {
+    assert.deepEqual(await functionsWith("f.prosecdef"), [
+      "advance",
+      "arm_bells",
+      "caller_tenant_id",
+      "cancel",
+      "claim_rows",
+      "cleanup",
+      "enqueue_many",
+      "enqueue_one",
+      "explain",
+      "extend_leases",
+      "forget_leases",
+      "health",
+      "heartbeat_worker",
+      "job_outcome",
+      "maintain",
+      "open_jobs",
+      "parent_results",
+      "purge",
+      "redrive",
+      "register_worker",
+      "report",
+      "retry",
+      "set_paused",
+      "settle_by_job",
+      "settle_one",
+      "stats",
+      "status_of",
+      "trigger_worker",
+      "unregister_worker",
+    ]);
+  });
+
+  it("functions that open a subtransaction: none of those that claim, settle or rescue", async () => {
+    assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexception\s+when\M'`), [
+      "maintain",
+      "parse_jobs",
+      "trigger_worker",
+    ]);
+  });
+
+  it("functions with dynamic SQL: partitions and grants, whose names can't be parameters", async () => {
+    assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexecute\s+(format|''|v_)'`), [
+      "drop_old_partitions",
+      "grant_operator",
+      "grant_worker",
+      "make_partition",
+      "make_tenant_policies",
+    ]);
+  });
+
+  it("functions that notify, which takes a global lock at commit", async () => {
+    assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\m(pg_notify|notify)\M'`), [
+      "cancel",
+      "ring",
+    ]);
+  });
+
+  it("nobody but queue.clock() reads a clock", async () => {
+    const words = String.raw`\m(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday)\s*\(|\mcurrent_(timestamp|date|time)\M|\mlocaltime`;
+    const views = await names(
+      context.db.superSql.unsafe(
+        `select v.viewname from pg_views as v
+         where v.schemaname in ('public', 'queue') and v.definition ~* '${words}'`,
+      ),
+    );
+
+    assert.deepEqual(await functionsWith(`f.prosrc ~* '${words}'`), []);
+    assert.deepEqual(views, []);
+  });
+
+  it("what the worker's role may execute", async () => {
+    const rows = await context.db.superSql.unsafe(
+      `select f.name from (${FUNCTIONS}) as f where has_function_privilege('millrace_worker', f.oid, 'execute')
+       order by f.name collate "C"`,
+    );
+
+    assert.deepEqual(
+      rows.map((row) => row["name"]),
+      [
+        "public.claim_next_job",
+        "public.cleanup_stuck_jobs",
+        "public.complete_job",
+        "public.enqueue_job",
+        "public.enqueue_jobs",
+        "public.fail_job",
+        "public.get_next_job",
+        "public.report_progress",
+        "public.trigger_queue_worker",
+        "queue.advance",
+        "queue.arm_bells",
+        "queue.claim_rows",
+        "queue.cleanup",
+        "queue.clock",
+        "queue.enqueue_many",
+        "queue.enqueue_one",
+        "queue.extend_leases",
+        "queue.forget_leases",
+        "queue.heartbeat_worker",
+        "queue.job_outcome",
+        "queue.maintain",
+        "queue.open_jobs",
+        "queue.parent_results",
+        "queue.register_worker",
+        "queue.report",
+        "queue.schema_version",
+        "queue.settle_by_job",
+        "queue.settle_one",
+        "queue.trigger_worker",
+        "queue.unregister_worker",
+      ],
+    );
+  });
+
+  it("the worker's role reads no table, view or sequence, and can't log in", async () => {
+    const readable = await names(
+      context.db.superSql`
+        select c.relname from pg_class as c
+        where c.relnamespace in ('queue'::regnamespace, 'public'::regnamespace)
+          and case when c.relkind = 'S' then has_sequence_privilege('millrace_worker', c.oid, 'usage, select, update')
+            when c.relkind in ('r', 'p', 'v') then
+              has_table_privilege('millrace_worker', c.oid, 'select, insert, update, delete, truncate, references, trigger')
+            end`,
+    );
+    const [role] = await context.db.superSql`
+      select rolcanlogin, rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'millrace_worker'`;
+
+    assert.deepEqual(readable, []);
+    assert.deepEqual(
+      { ...role },
+      { rolcanlogin: false, rolsuper: false, rolbypassrls: false, rolcreaterole: false },
+    );
+  });
+});
