@@ -1,5 +1,6 @@
 /**
- * Runs the tests on every Postgres version that this machine has: `npm test [-- files…]`.
+ * Runs the tests on every Postgres version that this machine has: `npm test [-- files…]`. Then the core of them runs once more, through
+ * PgBouncer in transaction mode; `MILLRACE_TEST_POOLER=0` leaves that out, `1` runs nothing else.
  *
  * Files or folders may be named; else all of tests/ runs. The last line says `N passed, N failed`.
  * With CI=true a skipped test counts as failed.
@@ -9,8 +10,11 @@ import { readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MAJORS, missingMajor } from "../tests/support/majors.ts";
+import { pgbouncerMissing } from "../tests/support/pgbouncer.ts";
 import { type OwnServer, removeLeftovers, startTestServer } from "../tests/support/server.ts";
-import { toEnvironment } from "../tests/support/server-environment.ts";
+import { POOLER_CHOICE, toEnvironment } from "../tests/support/server-environment.ts";
+import { startServerPooler } from "../tests/support/server-pooler.ts";
+import { pooledFiles } from "./pooled-files.ts";
 import type { Tally } from "./test-files.ts";
 
 const TESTS = fileURLToPath(new URL("../tests/", import.meta.url));
@@ -28,8 +32,15 @@ async function main(): Promise<number> {
   await removeLeftovers();
   const servers = await startServers();
   try {
-    const tally = stop.signal.aborted ? undefined : await runGroup(files, servers, stop.signal);
-    return report(tally, stop.signal);
+    const tallies: (Tally | undefined)[] = [];
+    if (POOLER_CHOICE !== "pooled") {
+      tallies.push(await runGroup(files, toEnvironment(servers), stop.signal));
+    }
+    const pooled = POOLER_CHOICE === "pooled" ? files : pooledFiles(files);
+    if (POOLER_CHOICE !== "direct" && pooled.length > 0) {
+      tallies.push(await runPooled(pooled, servers, stop.signal));
+    }
+    return report(tallies, stop.signal);
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
     await removeLeftovers();
@@ -59,18 +70,39 @@ async function startServers(): Promise<OwnServer[]> {
   return servers;
 }
 
-/** Undefined when the tests were stopped or broke off before they could count. */
-function runGroup(
+/** Runs files through one pooler in front of the newest server. */
+async function runPooled(
   files: string[],
   servers: readonly OwnServer[],
   signal: AbortSignal,
 ): Promise<Tally | undefined> {
+  const [newest] = servers;
+  if (pgbouncerMissing || !newest) {
+    const reason = pgbouncerMissing || "needs a server";
+    return { passed: 0, failed: 0, skips: [`the core suite through PgBouncer: ${reason}`] };
+  }
+  const pooler = await startServerPooler(newest);
+  try {
+    console.log("\nThrough PgBouncer in transaction mode:\n");
+    return await runGroup(files, toEnvironment(servers, pooler), signal);
+  } finally {
+    await pooler.stop();
+  }
+}
+
+/** Undefined when the tests were stopped or broke off before they could count. */
+function runGroup(
+  files: string[],
+  environment: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<Tally | undefined> {
+  if (signal.aborted) return Promise.resolve(undefined);
   return new Promise((done) => {
     let tally: Tally | undefined;
     const child = fork(TEST_FILES, files, {
       // A group of its own: Ctrl-C reaches us alone, and we end the group after it.
       detached: true,
-      env: { ...process.env, ...toEnvironment(servers) },
+      env: { ...process.env, ...environment },
     });
     const endGroup = (): void => {
       if (child.pid === undefined) return;
@@ -92,13 +124,16 @@ function runGroup(
   });
 }
 
-function report(tally: Tally | undefined, stop: AbortSignal): number {
-  if (tally === undefined) {
+function report(tallies: readonly (Tally | undefined)[], stop: AbortSignal): number {
+  const counted = tallies.filter((tally) => tally !== undefined);
+  if (counted.length < tallies.length) {
     console.log(stop.aborted ? `stopped by ${String(stop.reason)}` : "the tests broke off");
     console.log("0 passed, 1 failed");
     return stop.aborted ? 130 : 1;
   }
-  const { passed, failed, skips } = tally;
+  const passed = counted.reduce((sum, tally) => sum + tally.passed, 0);
+  const failed = counted.reduce((sum, tally) => sum + tally.failed, 0);
+  const skips = counted.flatMap((tally) => tally.skips);
   const strict = process.env["CI"] === "true" && skips.length > 0;
   for (const skip of skips) console.log(`skipped: ${skip}`);
   if (strict) console.log("a skipped test counts as failed when CI=true");

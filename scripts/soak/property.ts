@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { type CampaignReport, runCampaign } from "../../tests/property/campaign.ts";
 import { createTestDatabase } from "../../tests/support/database.ts";
+import { randomSeed } from "../../tests/support/seed.ts";
 import { startTestServer } from "../../tests/support/server.ts";
 
 interface Options {
@@ -13,7 +14,7 @@ export function propertyCommand(): Command {
   return new Command("property")
     .description("Random sequences of all operations, compared with a model after each step.")
     .option("--minutes <n>", "how long", positive, 10)
-    .option("--seed <n>", "seed of the first sequence", Number, Math.floor(Math.random() * 2 ** 31))
+    .option("--seed <n>", "seed of the first sequence", Number, randomSeed())
     .option("--postgres <major>", "18 or 15", Number, 18)
     .action(run);
 }

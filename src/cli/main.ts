@@ -8,16 +8,20 @@ const ECHO_MS = 700;
 
 const stop = new AbortController();
 const force = new AbortController();
-let lastSignalAt = Number.NEGATIVE_INFINITY;
+let stoppedAt = 0;
 let crashed = false;
 
 function interrupt(): void {
-  const isEcho = performance.now() - lastSignalAt < ECHO_MS;
-  lastSignalAt = performance.now();
-  if (!stop.signal.aborted) stop.abort();
-  else if (isEcho) return;
-  else if (!force.signal.aborted) force.abort();
-  else process.exit(EXIT.interrupted);
+  if (!stop.signal.aborted) {
+    stoppedAt = performance.now();
+    stop.abort();
+  } else if (performance.now() - stoppedAt < ECHO_MS) {
+    return;
+  } else if (!force.signal.aborted) {
+    force.abort();
+  } else {
+    process.exit(EXIT.interrupted);
+  }
 }
 
 /** An application let an error escape from everything that could catch it: its other jobs may still end well. */

@@ -18,7 +18,7 @@ export interface AttemptFacts {
 /** How an attempt ended, once the database has accepted it. */
 export type AttemptEnd =
   | { readonly kind: "completed" }
-  | { readonly kind: "retried"; readonly error: JobErrorJson; readonly retryInMs?: number }
+  | { readonly kind: "retried"; readonly error: JobErrorJson; readonly retryInMs: number }
   /** No attempt is left, or none was wanted: it is in the dead letters. */
   | { readonly kind: "failed"; readonly error: JobErrorJson }
   | { readonly kind: "snoozed"; readonly delayMs: number; readonly reason?: string }

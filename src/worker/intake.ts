@@ -118,5 +118,6 @@ function endOf(
   if (status === "failed") return { kind: "failed", error };
   // Sent before, and the answer of that time got lost.
   if (status === undefined) return { kind: "unconfirmed" };
-  return { kind: "retried", error, ...(retryInMs !== undefined && { retryInMs }) };
+  // No word of when: so short a delay is over already.
+  return { kind: "retried", error, retryInMs: retryInMs ?? 0 };
 }

@@ -1,13 +1,8 @@
 import type { Clock } from "../core/clock.ts";
 import { LeaseLostError } from "../core/errors.ts";
-import type {
-  AttemptNumber,
-  HandlerContext,
-  HandlerTransaction,
-  ParentResult,
-} from "../core/handler.ts";
+import type { AttemptNumber, HandlerContext, HandlerTransaction } from "../core/handler.ts";
 import { parseOutput } from "../core/input.ts";
-import { encodeResult, type JsonValue } from "../core/json.ts";
+import { encodeResult } from "../core/json.ts";
 import { type Logger, withFields } from "../core/logger.ts";
 import type { Sql } from "../db/sql.ts";
 import { parentResults, reportProgress, settleOne } from "../db/worker-functions.ts";
@@ -71,24 +66,36 @@ export class JobContext implements HandlerContext {
     return this.#log;
   }
 
-  progress(percent: number, message?: string, data?: JsonValue): void {
+  // Functions are made when they are asked for: handlers take their context apart, so they must work without it.
+
+  get progress(): HandlerContext["progress"] {
+    return (percent, message, data) => {
+      this.#progress ??= this.#makeReporter();
+      this.#progress.report(percent, message, data);
+    };
+  }
+
+  get parents(): HandlerContext["parents"] {
+    return () => parentResults(this.#tools.sql, this.id);
+  }
+
+  get commitWith(): HandlerContext["commitWith"] {
+    return (work) => this.#commitWith(work);
+  }
+
+  #makeReporter(): ProgressReporter {
     const { sql, clock, verdicts } = this.#tools;
     const attempt = this.#attempt;
-    this.#progress ??= new ProgressReporter(clock, async (news) => {
+    const reporter = new ProgressReporter(clock, async (news) => {
       if (attempt.state !== "running") return;
       const holds = await reportProgress(sql, { ...news, id: attempt.id, lease: attempt.lease.id });
       if (!holds && attempt.state === "running") verdicts.lose(attempt);
     });
-    const reporter = this.#progress;
     attempt.onLeave = () => reporter.stop();
-    reporter.report(percent, message, data);
+    return reporter;
   }
 
-  parents(): Promise<readonly ParentResult[]> {
-    return parentResults(this.#tools.sql, this.id);
-  }
-
-  async commitWith(work: (tx: HandlerTransaction) => unknown): Promise<void> {
+  async #commitWith(work: (tx: HandlerTransaction) => unknown): Promise<void> {
     const attempt = this.#attempt;
     const { sql, clock, verdicts } = this.#tools;
     if (attempt.state !== "running" || attempt.isCommitted) throw new LeaseLostError(this.id);

@@ -2,7 +2,7 @@ import { unchecked } from "../../src/core/standard-schema.ts";
 import { defineJob, type Implementation, implement, type Queue } from "../../src/index.ts";
 
 const echo = defineJob("test.echo", { input: unchecked<unknown>() });
-const flaky = defineJob("test.flaky", { backoff: { base: 20, jitter: 0 } });
+const flaky = defineJob("test.flaky", { backoff: { base: 250, jitter: 0 } });
 const doomed = defineJob("test.doomed", { maxRetries: 0 });
 const patient = defineJob("test.patient");
 const strict = defineJob("test.strict", {

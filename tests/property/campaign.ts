@@ -91,9 +91,3 @@ export async function runCampaign(
   }
   return report();
 }
-
-/** `MILLRACE_SEED` plays a sequence again; else each run tries new ones. */
-export function seedFromEnvironment(): number {
-  const given = process.env["MILLRACE_SEED"];
-  return given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
-}

@@ -1,6 +1,7 @@
 import { it } from "node:test";
+import { seedFromEnvironment } from "../support/seed.ts";
 import { describeOnEachServer } from "../support/suite.ts";
-import { runCampaign, seedFromEnvironment } from "./campaign.ts";
+import { runCampaign } from "./campaign.ts";
 
 const TIME_LIMIT_MS = 12_000;
 

@@ -12,7 +12,8 @@ import { migrate, migrationStatus } from "../../src/db/migrate.ts";
 import { connect } from "../../src/db/postgres-js.ts";
 import { MAJORS } from "../support/majors.ts";
 import { spawnProcess } from "../support/processes.ts";
-import { describeOnEachServer } from "../support/suite.ts";
+import { describeOnEachServer, describeWithDatabase } from "../support/suite.ts";
+import { installNet, installVault } from "./supabase-stubs.ts";
 
 const CLI = process.env["MILLRACE_SUPABASE_CLI"];
 const cliMissing = CLI
@@ -21,7 +22,7 @@ const cliMissing = CLI
 const MIGRATIONS = fileURLToPath(new URL("../../supabase/migrations/", import.meta.url));
 
 /** Runs the Supabase CLI in a folder of its own that holds our migrations. */
-async function supabase(t: TestContext, args: readonly string[]): Promise<string> {
+async function supabase(t: TestContext, args: readonly string[]) {
   const folder = await mkdtemp(join(tmpdir(), "millrace-cli-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   await cp(MIGRATIONS, join(folder, "supabase/migrations"), { recursive: true });
@@ -31,44 +32,91 @@ async function supabase(t: TestContext, args: readonly string[]): Promise<string
     env: { SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", HOME: folder },
   });
   const { code } = await program.exited;
-  assert.equal(code, 0, program.output());
-  return program.output();
+  return { code, output: program.output() };
 }
 
 describeOnEachServer(
   "plpgsql_check",
   (context) => {
-    it("finds no error in any function", async (t) => {
+    it("finds nothing in any function, and would find a fault", async (t) => {
       const { superSql } = context.db;
-      const [found] = await superSql`
+      const [available] = await superSql`
         select from pg_available_extensions where name = 'plpgsql_check'`;
-      if (!found) return t.skip("needs Debian package postgresql-15-plpgsql-check");
-      await superSql.unsafe(
-        "create schema extensions; create extension plpgsql_check schema extensions",
-      );
+      if (!available) return t.skip("needs Debian package postgresql-15-plpgsql-check");
+      await superSql.unsafe(`
+        create schema extensions;
+        create extension plpgsql_check schema extensions;
+        create schema planted;
+        create function planted.faulty() returns void language plpgsql as $$ begin perform missing from queue.jobs; end; $$;
+      `);
+      await installVault(context.db);
+      await installNet(context.db);
 
       const reports = await superSql`
-        select p.proname as name, report.lineno as line, report.level, report.message, report.detail, report.context
+        select p.proname || ': ' || report.message as report
         from pg_proc as p
         join pg_language as l on l.oid = p.prolang and l.lanname = 'plpgsql'
         cross join lateral extensions.plpgsql_check_function_tb(
           p.oid::regprocedure,
           case when p.prorettype = 'trigger'::regtype then 'queue.audit'::regclass else 0 end,
           other_warnings => true, extra_warnings => true) as report
-        where p.pronamespace in ('queue'::regnamespace, 'public'::regnamespace)`;
-      console.error(reports);
-      assert.deepEqual([...reports], []);
+        where p.pronamespace::regnamespace::text in ('queue', 'public', 'planted')`;
+
+      assert.deepEqual(
+        reports.map(({ report }) => report),
+        ['faulty: column "missing" does not exist'],
+      );
     });
   },
   { majors: MAJORS.filter((major) => major === 15) },
 );
 
-describeOnEachServer("the Supabase CLI's advisors", (context) => {
-  it("have nothing to warn of", { skip: cliMissing }, async (t) => {
-    const said = await supabase(t, [
-      "db", "advisors", `--remote=${context.db.superUrl}`, "--fail-on", "warn",
-    ]);
+const advisors = (url: string) => ["db", "advisors", `--remote=${url}`, "--fail-on", "warn"];
 
-    console.error(said);
+describeOnEachServer(
+  "the Supabase CLI",
+  (context) => {
+    it(
+      "applies the migrations as a role that is no superuser, and millrace takes them as applied",
+      {
+        skip: cliMissing,
+      },
+      async (t) => {
+        const push = ["db", "push", `--remote=${context.db.url}`, "--yes"];
+
+        const first = await supabase(t, push);
+        const second = await supabase(t, push);
+        const sql = connect(context.db.url, { max: 1 });
+        const status = await migrationStatus(sql);
+        const applied = await migrate(sql);
+        await sql.close();
+
+        assert.equal(first.code, 0, first.output);
+        assert.match(second.output, /up to date/);
+        assert.ok(status.every(({ isApplied }) => isApplied));
+        assert.deepEqual(applied, []);
+      },
+    );
+
+    it("has nothing to warn of in the schema it applied", { skip: cliMissing }, async (t) => {
+      const { code, output } = await supabase(t, advisors(context.db.superUrl));
+
+      assert.match(output, /No issues found/);
+      assert.equal(code, 0);
+    });
+  },
+  { empty: true },
+);
+
+describeWithDatabase("the Supabase CLI on a faulty schema", (context) => {
+  it("would warn", { skip: cliMissing }, async (t) => {
+    await context.db.superSql.unsafe(`
+      create view public.leak as select * from queue.jobs;
+      grant select on public.leak to anon`);
+
+    const { code, output } = await supabase(t, advisors(context.db.superUrl));
+
+    assert.match(output, /leak/);
+    assert.notEqual(code, 0);
   });
 });

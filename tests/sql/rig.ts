@@ -80,7 +80,11 @@ export interface Rig {
   /** Enqueues a job and claims it. */
   start(type: string, job?: NewJob, wish?: Wish): Promise<ClaimedJob>;
   complete(job: Leased, result?: unknown): Promise<boolean>;
-  fail(job: Leased, error?: string, how?: { retryable?: boolean; after?: number }): Promise<string>;
+  fail(
+    job: Leased,
+    error?: string,
+    how?: { retryable?: boolean; after?: number },
+  ): Promise<string | null>;
   settle(job: Leased, ending: Ending): Promise<string | null>;
   row(id: string): Promise<JobRow>;
   status(id: string): Promise<string>;
@@ -88,6 +92,8 @@ export interface Rig {
   trail(id: string): Promise<string[]>;
   /** The database's time, so many milliseconds from now. */
   inMs(ms: number): Promise<Date>;
+  /** Ends nothing and forgets all: no token and no lease of an earlier test is left. */
+  clear(): Promise<void>;
   /** A dead letter: enqueued, claimed and failed for good. */
   bury(type: string, job?: NewJob, error?: string): Promise<string>;
 }
@@ -136,7 +142,7 @@ export function rigOf(db: TestDatabase, sql: TestSql = db.sql): Rig {
       return only(row).done;
     },
     async fail(job, error = "boom", { retryable = true, after } = {}) {
-      const [row] = await sql<{ status: string }[]>`
+      const [row] = await sql<{ status: string | null }[]>`
         select public.fail_job(${job.id}, ${error}, ${retryable}, ${after ?? null}, ${job.lease_id}) as status`;
       return only(row).status;
     },
@@ -161,6 +167,13 @@ export function rigOf(db: TestDatabase, sql: TestSql = db.sql): Rig {
       return steps.map(({ step }) => step);
     },
     inMs: async (ms) => new Date((await db.now()).getTime() + ms),
+    async clear() {
+      await sql`
+        with ready as (delete from queue.ready), scheduled as (delete from queue.scheduled),
+          waiting as (delete from queue.waiting), edges as (delete from queue.dependencies),
+          bells as (delete from queue.bells), wishes as (delete from queue.cancellations)
+        delete from queue.leases`;
+    },
     async bury(type, job, error = "boom") {
       const started = await rig.start(type, job);
       assert.equal(await rig.fail(started, error, { retryable: false }), "failed");

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { connect, type TestSql, withDatabaseName } from "./connect.ts";
 import { MIGRATOR, TEMPLATE } from "./prepare-cluster.ts";
 import type { TestServer } from "./server.ts";
+import { leavePooler, type ServerPooler, throughPooler } from "./server-pooler.ts";
 
 /** A database of one's own, with all migrations applied and a clock that can be moved. */
 export interface TestDatabase {
@@ -13,6 +14,7 @@ export interface TestDatabase {
   readonly version: number;
   /** URL of the role that applied the migrations and owns the database; no superuser. */
   readonly url: string;
+  /** Always direct, never through a pooler. */
   readonly superUrl: string;
   /** Pool of that role. */
   readonly sql: TestSql;
@@ -20,7 +22,7 @@ export interface TestDatabase {
   readonly superSql: TestSql;
   /** A further pool of the owner; `max: 1` gives one session. Closed with the database. */
   connect(options?: { max?: number }): TestSql;
-  /** A pool that acts as another role, as PostgREST does, with the claims of a JWT if given. */
+  /** A pool that acts as another role, as PostgREST does, with the claims of a JWT if given. Always direct. */
   connectAs(role: string, claims?: Readonly<Record<string, unknown>>): TestSql;
   /** URL of a login role that is a member of `role` and has nothing else. */
   loginUrl(role: string): Promise<string>;
@@ -32,16 +34,24 @@ export interface TestDatabase {
   close(): Promise<void>;
 }
 
+export interface DatabaseOptions {
+  /** Without the migrations. @default false */
+  readonly empty?: boolean;
+  /** The owner and login roles reach the database through it. */
+  readonly pooler?: ServerPooler;
+}
+
 /** Clones the template, or makes an empty database that the migration role owns. */
 export async function createTestDatabase(
   server: TestServer,
-  { empty = false }: { empty?: boolean } = {},
+  { empty = false, pooler }: DatabaseOptions = {},
 ): Promise<TestDatabase> {
   const name = databaseName();
   await createDatabase(server, name, empty ? "template0" : TEMPLATE);
 
   const superUrl = withDatabaseName(server.superUrl, name);
-  const url = withDatabaseName(server.superUrl, name, MIGRATOR);
+  const route = (direct: string): string => (pooler ? throughPooler(pooler, direct) : direct);
+  const url = route(withDatabaseName(server.superUrl, name, MIGRATOR));
   const pools: TestSql[] = [];
   const open = (...args: Parameters<typeof connect>): TestSql => {
     const pool = connect(...args);
@@ -67,7 +77,7 @@ export async function createTestDatabase(
           ...(claims && { "request.jwt.claims": JSON.stringify(claims) }),
         },
       }),
-    loginUrl: (role) => createLogin(superSql, superUrl, role),
+    loginUrl: async (role) => route(await createLogin(superSql, superUrl, role)),
     async advance(ms) {
       await superSql`update test.clock set skew = skew + make_interval(secs => ${ms / 1000})`;
     },
@@ -80,8 +90,9 @@ export async function createTestDatabase(
       if (closed) return;
       closed = true;
       await Promise.all(pools.map((pool) => pool.end({ timeout: 1 })));
+      const clients = pooler ? await leavePooler(pooler, server, name) : [];
       await asSuperuser(server, async (sql) => {
-        const left = await sessionsLeft(sql, name);
+        const left = [...clients, ...(await sessionsLeft(sql, name))];
         await sql.unsafe(`drop database ${name} with (force)`);
         if (left.length > 0) throw new Error(`sessions were left open: ${left.join(", ")}`);
       });

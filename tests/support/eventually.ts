@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { TestSql } from "./connect.ts";
+import { POOLER_CHOICE } from "./server-environment.ts";
 
 /**
  * Calls `look` again and again until it neither throws nor answers false, null or undefined, and
@@ -28,17 +29,23 @@ export async function eventually<T>(
   }
 }
 
-/** The process id of the one session behind a pool with `max: 1`. */
+/** The process id of the one session behind a pool with `max: 1`; behind a pooler it holds for one transaction. */
 export async function backendPid(session: TestSql): Promise<number> {
   const [row] = await session<{ pid: number }[]>`select pg_backend_pid() as pid`;
   if (!row) throw new Error("pg_backend_pid() returned nothing");
   return row.pid;
 }
 
-/** Resolves when that session waits for a lock; `sql` is another pool, of any role. */
+/**
+ * Resolves when that session waits for a lock; `sql` is another pool, of any role. Behind a pooler a client has no session of its own:
+ * then any that waits in this database will do.
+ */
 export async function waitForLockWait(sql: TestSql, pid: number): Promise<void> {
   await eventually(async () => {
-    const waiting = await sql`select 1 from pg_locks where pid = ${pid} and not granted`;
+    const waiting = await sql`
+      select 1 from pg_locks join pg_stat_activity as session using (pid)
+       where not granted and session.datname = current_database()
+         and (pid = ${pid} or ${POOLER_CHOICE === "pooled"})`;
     return waiting.length > 0;
   });
 }

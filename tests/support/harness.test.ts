@@ -7,6 +7,7 @@ import { pgbouncerMissing, startPgBouncer } from "./pgbouncer.ts";
 import { applyMigrations } from "./prepare-cluster.ts";
 import { spawnScript } from "./processes.ts";
 import { startTestServer } from "./server.ts";
+import { startServerPooler } from "./server-pooler.ts";
 import { sharedServer } from "./shared-servers.ts";
 import { describeOnEachServer, withDatabase } from "./suite.ts";
 
@@ -83,6 +84,36 @@ describeOnEachServer("the test harness", (context) => {
 
     assert.equal(row?.["name"], context.db.name);
   });
+});
+
+it("puts one PgBouncer in front of all databases", { skip: pgbouncerMissing }, async (t) => {
+  const server = await sharedServer(18);
+  const pooler = await startServerPooler(server);
+  t.after(() => pooler.stop());
+  const db = await createTestDatabase(server, { pooler });
+  const worker = connect(await db.loginUrl("millrace_worker"), { max: 1 });
+
+  const [member] = await worker`select current_database() as name`;
+  const pids: number[] = [];
+  for (let i = 0; i < 3; i += 1) pids.push(await backendPid(db.connect({ max: 1 })));
+  await worker.end();
+  await db.close();
+
+  assert.equal(member?.["name"], db.name);
+  assert.equal(new Set(pids).size, 1, "clients share a session");
+});
+
+it("finds clients that a test left at the pooler", { skip: pgbouncerMissing }, async (t) => {
+  const server = await sharedServer(18);
+  const pooler = await startServerPooler(server);
+  t.after(() => pooler.stop());
+  const db = await createTestDatabase(server, { pooler });
+  const left = connect(db.url, { max: 1 });
+  await left`select 1`;
+
+  await assert.rejects(db.close(), /sessions were left open: postgres through the pooler/);
+
+  await left.end({ timeout: 0 });
 });
 
 it("crashes and restarts a server of its own, and keeps its address", async (t) => {

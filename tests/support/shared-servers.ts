@@ -1,8 +1,10 @@
 import { after } from "node:test";
 import { type OwnServer, startTestServer, type TestServer } from "./server.ts";
-import { serversFromEnvironment } from "./server-environment.ts";
+import { poolerFromEnvironment, serversFromEnvironment } from "./server-environment.ts";
+import { type OwnServerPooler, type ServerPooler, startServerPooler } from "./server-pooler.ts";
 
 const started = new Map<number, Promise<OwnServer>>();
+let startedPooler: Promise<OwnServerPooler> | undefined;
 
 /**
  * The cluster of this run for a major version. The runner passes its clusters in
@@ -16,8 +18,17 @@ export async function sharedServer(major: number): Promise<TestServer> {
   return running;
 }
 
+/** The pooler of this run, in front of its newest cluster, which is `server`. */
+export async function sharedPooler(server: TestServer): Promise<ServerPooler> {
+  const given = poolerFromEnvironment();
+  if (given) return given;
+  startedPooler ??= startServerPooler(server);
+  return startedPooler;
+}
+
 if (!process.env["MILLRACE_TEST_SERVERS"]) {
   after(async () => {
+    await (await startedPooler)?.stop();
     for (const server of started.values()) await (await server).stop();
   });
 }

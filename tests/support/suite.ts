@@ -1,41 +1,53 @@
 import { after, before, describe } from "node:test";
 import { createTestDatabase, type TestDatabase } from "./database.ts";
 import { MAJORS, missingMajor } from "./majors.ts";
-import { sharedServer } from "./shared-servers.ts";
+import { pgbouncerMissing } from "./pgbouncer.ts";
+import { POOLER_CHOICE } from "./server-environment.ts";
+import { sharedPooler, sharedServer } from "./shared-servers.ts";
 
 /** What a suite gets; `db` exists from its first hook on, so read it inside tests and hooks. */
 export interface SuiteContext {
   readonly major: number;
+  /** Whether `db.sql`, `db.connect` and the URLs lead through PgBouncer. */
+  readonly isPooled: boolean;
   readonly db: TestDatabase;
 }
+
+export interface SuiteOptions {
+  /** A database without the migrations. @default false */
+  readonly empty?: boolean;
+  /** @default all versions that are supported */
+  readonly majors?: readonly number[];
+  /**
+   * Whether the suite can go through a pooler in transaction mode. Not if it needs a session beyond a transaction: `set role`,
+   * LISTEN, session settings, a backend's process id. @default true
+   */
+  readonly pooler?: boolean;
+}
+
+const NEWEST = MAJORS[0] ?? 18;
 
 /**
  * Describes the same suite once for each Postgres version, with a database of its own. Where a
  * version is not installed the suite is skipped with the name of the package.
+ *
+ * With MILLRACE_TEST_POOLER=1 it is described once instead: on the newest version, through PgBouncer in transaction mode.
  */
 export function describeOnEachServer(
   name: string,
   suite: (context: SuiteContext) => void,
-  options: { readonly empty?: boolean; readonly majors?: readonly number[] } = {},
+  options: SuiteOptions = {},
 ): void {
-  for (const major of options.majors ?? MAJORS) {
-    describe(`${name} (Postgres ${major})`, { skip: missingMajor(major) ?? false }, () => {
-      let db: TestDatabase | undefined;
-      before(async () => {
-        db = await createTestDatabase(await sharedServer(major), options);
-      });
-      suite({
-        major,
-        get db() {
-          if (!db) throw new Error("db is there only inside tests and hooks");
-          return db;
-        },
-      });
-      // After the suite's own hooks: they run in the order they were made, and close what it opened.
-      after(async () => {
-        await db?.close();
-      });
-    });
+  const majors = options.majors ?? MAJORS;
+  if (POOLER_CHOICE === "pooled") {
+    if (options.pooler === false || !majors.includes(NEWEST)) return;
+    const skip = pgbouncerMissing || (missingMajor(NEWEST) ?? false);
+    describeOn(NEWEST, `${name} (Postgres ${NEWEST} through PgBouncer)`, skip, suite, options);
+    return;
+  }
+  for (const major of majors) {
+    const skip = missingMajor(major) ?? false;
+    describeOn(major, `${name} (Postgres ${major})`, skip, suite, options);
   }
 }
 
@@ -43,17 +55,50 @@ export function describeOnEachServer(
 export function describeWithDatabase(
   name: string,
   suite: (context: SuiteContext) => void,
-  options: { readonly empty?: boolean } = {},
+  options: Omit<SuiteOptions, "majors"> = {},
 ): void {
   describeOnEachServer(name, suite, { ...options, majors: MAJORS.slice(0, 1) });
 }
 
 /** Runs `work` with a database of its own on the newest version. */
 export async function withDatabase<T>(work: (db: TestDatabase) => Promise<T>): Promise<T> {
-  const db = await createTestDatabase(await sharedServer(MAJORS[0] ?? 18));
+  const db = await makeDatabase(NEWEST, {});
   try {
     return await work(db);
   } finally {
     await db.close();
   }
+}
+
+function describeOn(
+  major: number,
+  name: string,
+  skip: string | false,
+  suite: (context: SuiteContext) => void,
+  options: SuiteOptions,
+): void {
+  describe(name, { skip }, () => {
+    let db: TestDatabase | undefined;
+    before(async () => {
+      db = await makeDatabase(major, options);
+    });
+    suite({
+      major,
+      isPooled: POOLER_CHOICE === "pooled",
+      get db() {
+        if (!db) throw new Error("db is there only inside tests and hooks");
+        return db;
+      },
+    });
+    // After the suite's own hooks: they run in the order they were made, and close what it opened.
+    after(async () => {
+      await db?.close();
+    });
+  });
+}
+
+async function makeDatabase(major: number, { empty }: SuiteOptions): Promise<TestDatabase> {
+  const server = await sharedServer(major);
+  const pooler = POOLER_CHOICE === "pooled" ? await sharedPooler(server) : undefined;
+  return createTestDatabase(server, { ...(empty && { empty }), ...(pooler && { pooler }) });
 }

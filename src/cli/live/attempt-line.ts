@@ -69,7 +69,7 @@ function noteOf(event: AttemptEnded): string {
 }
 
 function again(ms: number | undefined): string {
-  return ms === undefined ? "again later" : `again in ${duration(ms)}`;
+  return ms === undefined ? "again at once" : `again in ${duration(ms)}`;
 }
 
 function errorText({ name, message }: JobErrorJson): string {

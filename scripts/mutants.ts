@@ -1,0 +1,84 @@
+/**
+ * Plants known bugs, one at a time, and checks that the tests notice: `npm run mutants [-- names…]`. Exit code 1 when one
+ * survives. The list is in docs/testing.md.
+ */
+import { readFile } from "node:fs/promises";
+import { Command } from "commander";
+import type { Mutant } from "./mutants/mutant.ts";
+import { ACCESS_MUTANTS } from "./mutants/access.ts";
+import { CLAIM_MUTANTS } from "./mutants/claim.ts";
+import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
+import { LOCK_MUTANTS } from "./mutants/locks.ts";
+import { SETTLE_MUTANTS } from "./mutants/settle.ts";
+import { TYPESCRIPT_MUTANTS } from "./mutants/typescript.ts";
+import { type Outcome, runMutant } from "./mutants/run-mutant.ts";
+import { UPKEEP_MUTANTS } from "./mutants/upkeep.ts";
+
+const MUTANTS: readonly Mutant[] = [
+  ...CLAIM_MUTANTS,
+  ...SETTLE_MUTANTS,
+  ...LOCK_MUTANTS,
+  ...UPKEEP_MUTANTS,
+  ...ENQUEUE_MUTANTS,
+  ...ACCESS_MUTANTS,
+  ...TYPESCRIPT_MUTANTS,
+];
+
+interface Options {
+  readonly atOnce: number;
+  readonly postgres: number;
+  readonly table?: boolean;
+}
+
+await new Command("mutants")
+  .description("Plants known bugs, one at a time, and checks that the tests notice.")
+  .argument("[names...]", "only these")
+  .option("--at-once <n>", "how many at a time", Number, 2)
+  .option("--postgres <major>", "18 or 15", Number, 18)
+  .option("--table", "print the list as Markdown and do nothing")
+  .action(main)
+  .parseAsync();
+
+async function main(names: readonly string[], options: Options): Promise<void> {
+  const chosen = MUTANTS.filter(({ name }) => names.length === 0 || names.includes(name));
+  if (options.table) {
+    for (const line of table(chosen)) console.log(line);
+    return;
+  }
+  const queue = [...chosen];
+  const outcomes: Outcome[] = [];
+  const work = async (): Promise<void> => {
+    for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
+      const outcome = await runMutant(mutant, options.postgres);
+      outcomes.push(outcome);
+      console.log(`${outcome.verdict.padEnd(8)} ${outcome.name} (${outcome.ms} ms) ${outcome.notes[0] ?? ""}`);
+    }
+  };
+  await Promise.all(Array.from({ length: options.atOnce }, work));
+  await report(outcomes, names.length === 0);
+}
+
+async function report(outcomes: readonly Outcome[], isComplete: boolean): Promise<void> {
+  const bad = outcomes.filter(({ verdict }) => verdict !== "killed");
+  const missing = isComplete ? await missingInDocs() : [];
+  for (const { name, verdict, notes } of bad) console.log(`${verdict}: ${name}\n  ${notes.join("\n  ")}`);
+  for (const name of missing) console.log(`not in docs/testing.md: ${name}`);
+  console.log(`${outcomes.length - bad.length} killed, ${bad.length} not`);
+  if (bad.length > 0 || missing.length > 0 || outcomes.length === 0) process.exitCode = 1;
+}
+
+async function missingInDocs(): Promise<string[]> {
+  const text = await readFile(new URL("../docs/testing.md", import.meta.url), "utf8");
+  return MUTANTS.map(({ name }) => name).filter((name) => !text.includes(`\`${name}\``));
+}
+
+function table(mutants: readonly Mutant[]): string[] {
+  return [
+    "| planted bug | what is wrong | caught by |",
+    "|---|---|---|",
+    ...mutants.map(({ name, bug, tests }) => {
+      const files = tests.map((test) => `\`${test.replace(/^tests\//, "").replace(/\.test\.ts$/, "")}\``);
+      return `| \`${name}\` | ${bug} | ${files.join(", ")} |`;
+    }),
+  ];
+}
