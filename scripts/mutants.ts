@@ -4,14 +4,14 @@
  */
 import { readFile } from "node:fs/promises";
 import { Command } from "commander";
-import type { Mutant } from "./mutants/mutant.ts";
 import { ACCESS_MUTANTS } from "./mutants/access.ts";
 import { CLAIM_MUTANTS } from "./mutants/claim.ts";
 import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
 import { LOCK_MUTANTS } from "./mutants/locks.ts";
+import type { Mutant } from "./mutants/mutant.ts";
+import { type Outcome, runMutant } from "./mutants/run-mutant.ts";
 import { SETTLE_MUTANTS } from "./mutants/settle.ts";
 import { TYPESCRIPT_MUTANTS } from "./mutants/typescript.ts";
-import { type Outcome, runMutant } from "./mutants/run-mutant.ts";
 import { UPKEEP_MUTANTS } from "./mutants/upkeep.ts";
 
 const MUTANTS: readonly Mutant[] = [
@@ -51,7 +51,9 @@ async function main(names: readonly string[], options: Options): Promise<void> {
     for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
       const outcome = await runMutant(mutant, options.postgres);
       outcomes.push(outcome);
-      console.log(`${outcome.verdict.padEnd(8)} ${outcome.name} (${outcome.ms} ms) ${outcome.notes[0] ?? ""}`);
+      console.log(
+        `${outcome.verdict.padEnd(8)} ${outcome.name} (${outcome.ms} ms) ${outcome.notes[0] ?? ""}`,
+      );
     }
   };
   await Promise.all(Array.from({ length: options.atOnce }, work));
@@ -61,7 +63,8 @@ async function main(names: readonly string[], options: Options): Promise<void> {
 async function report(outcomes: readonly Outcome[], isComplete: boolean): Promise<void> {
   const bad = outcomes.filter(({ verdict }) => verdict !== "killed");
   const missing = isComplete ? await missingInDocs() : [];
-  for (const { name, verdict, notes } of bad) console.log(`${verdict}: ${name}\n  ${notes.join("\n  ")}`);
+  for (const { name, verdict, notes } of bad)
+    console.log(`${verdict}: ${name}\n  ${notes.join("\n  ")}`);
   for (const name of missing) console.log(`not in docs/testing.md: ${name}`);
   console.log(`${outcomes.length - bad.length} killed, ${bad.length} not`);
   if (bad.length > 0 || missing.length > 0 || outcomes.length === 0) process.exitCode = 1;
@@ -77,7 +80,9 @@ function table(mutants: readonly Mutant[]): string[] {
     "| planted bug | what is wrong | caught by |",
     "|---|---|---|",
     ...mutants.map(({ name, bug, tests }) => {
-      const files = tests.map((test) => `\`${test.replace(/^tests\//, "").replace(/\.test\.ts$/, "")}\``);
+      const files = tests.map(
+        (test) => `\`${test.replace(/^tests\//, "").replace(/\.test\.ts$/, "")}\``,
+      );
       return `| \`${name}\` | ${bug} | ${files.join(", ")} |`;
     }),
   ];

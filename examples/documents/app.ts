@@ -6,59 +6,21 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
-import { defineJob, type Implementation, implement, type Queue, snooze } from "../../src/index.ts";
+import { implement, type Queue, snooze } from "../../src/index.ts";
+import {
+  measureDocument,
+  measures,
+  printDocument,
+  publishSummary,
+  refreshIndex,
+  sendDigest,
+  summarizeDocuments,
+} from "./jobs.ts";
 import { measure } from "./measure.ts";
 import { findDocuments, REPOSITORY } from "./repository.ts";
 
-// What the jobs are: a name, the schemas of input and output, a policy. In a larger application these definitions have a
-// file of their own, which producers import without pulling in any handler.
-
-/** A Markdown file of the repository, seen from its root: `docs/states.md`. */
-const documentPath = z
-  .string()
-  .endsWith(".md")
-  .refine((path) => !path.startsWith("/") && !path.split("/").includes(".."), {
-    message: "must lie in the repository",
-  });
-
-const measures = z.object({
-  path: documentPath,
-  words: z.int(),
-  links: z.int(),
-  headings: z.int(),
-});
-
-const measureDocument = defineJob("document.measure", {
-  input: z.object({ path: documentPath }),
-  output: measures,
-  maxRetries: 1,
-  backoff: { base: "500ms" },
-});
-
-const summarizeDocuments = defineJob("documents.summarize", {
-  input: z.object({ title: z.string() }),
-});
-
-const publishSummary = defineJob("summary.publish", {
-  input: z.object({ wiki: z.url() }),
-  backoff: { base: "500ms" },
-});
-
-const refreshIndex = defineJob("index.refresh", {
-  input: z.object({ lockedUntil: z.iso.datetime() }),
-});
-
-const sendDigest = defineJob("digest.send", {
-  input: z.object({ to: z.email() }),
-});
-
-const printDocument = defineJob("document.print", {
-  input: z.object({ path: documentPath, copies: z.int().positive() }),
-});
-
 /** What the jobs do. */
-export const handlers: readonly Implementation[] = [
+export const handlers = [
   // A file that is not there makes readFile throw: the attempt fails, is retried, and in the end the job is a dead letter.
   implement(measureDocument, async ({ input, signal }) => {
     const text = await readFile(join(REPOSITORY, input.path), { encoding: "utf8", signal });
@@ -97,7 +59,7 @@ export const handlers: readonly Implementation[] = [
 ];
 
 /** So many jobs run at a time. Few, so that one can see the order in which they start. */
-export const queues: Readonly<Record<string, number>> = { "*": 2 };
+export const queues = { "*": 2 };
 
 /** Makes the first jobs. `millrace dev` calls it before its worker starts. */
 export async function seed(queue: Queue): Promise<void> {

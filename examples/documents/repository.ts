@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The folder that holds all of this. */
-export const REPOSITORY: string = fileURLToPath(new URL("../../", import.meta.url));
+export const REPOSITORY = fileURLToPath(new URL("../../", import.meta.url));
 
 const NOT_OURS = new Set(["node_modules", "dist"]);
 

@@ -59,7 +59,10 @@ async function applyEdits(folder: string, edits: readonly Edit[]): Promise<strin
     const text = await readFile(path, "utf8");
     const count = text.split(from).length - 1;
     if (count === 0 || (count > 1 && !every)) return `${file} holds ${count} times: ${from}`;
-    await writeFile(path, text.replaceAll(from, () => to));
+    await writeFile(
+      path,
+      text.replaceAll(from, () => to),
+    );
   }
   return undefined;
 }

@@ -45,7 +45,9 @@ async function load(path: string, file: string): Promise<Record<string, unknown>
   try {
     return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
   } catch (cause) {
-    if (codeOf(cause) === "ERR_UNKNOWN_FILE_EXTENSION") throw needsTypeScript(path, cause);
+    if (codeOf(cause) === "ERR_UNKNOWN_FILE_EXTENSION" && /\.[cm]?tsx?$/.test(path)) {
+      throw needsTypeScript(path, cause);
+    }
     throw new CliError({
       code: "APP_BROKEN",
       what: `${path} can't be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,

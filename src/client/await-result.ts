@@ -10,6 +10,7 @@ import {
 import { deadline, sleep } from "../core/signals.ts";
 import { type JobOutcome, jobOutcome } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
+import { isTransient } from "../db/sqlstate.ts";
 
 export interface ResultOptions {
   /** How long to wait at most. @default 30_000 */
@@ -25,8 +26,8 @@ const LOOK_GROWTH = 1.5;
 /**
  * Waits until a job has ended; answers its result.
  *
- * Throws JobFailedError, JobCancelledError, UnknownJobError, ResultTimeoutError, or the signal's reason. The job goes on whatever
- * happens here.
+ * Throws JobFailedError, JobCancelledError, UnknownJobError, ResultTimeoutError, or the signal's reason; DatabaseUnreachableError when
+ * the time is over and the database is away. The job goes on whatever happens here.
  */
 export async function awaitResult(
   db: Queryable,
@@ -36,13 +37,22 @@ export async function awaitResult(
 ): Promise<unknown> {
   wholeNumber("timeoutMs", timeoutMs, 0, Number.MAX_SAFE_INTEGER);
   const patience = deadline(timeoutMs, () => new ResultTimeoutError(id, timeoutMs), signal, clock);
+  let outage: unknown;
   try {
     for (let wait = FIRST_LOOK_MS; ; wait = Math.min(wait * LOOK_GROWTH, RAREST_LOOK_MS)) {
-      const outcome = await jobOutcome(db, id, patience.signal);
-      const ended = verdict(id, outcome);
-      if (ended) return ended.result;
+      try {
+        const ended = verdict(id, await jobOutcome(db, id, patience.signal));
+        if (ended) return ended.result;
+        outage = undefined;
+      } catch (error) {
+        // The job goes on without us; so does the waiting, for as long as it may.
+        if (!isTransient(error)) throw error;
+        outage = error;
+      }
       await sleep(wait, patience.signal, clock);
     }
+  } catch (error) {
+    throw error instanceof ResultTimeoutError && outage ? outage : error;
   } finally {
     patience.release();
   }

@@ -54,20 +54,28 @@ export async function endingsSince(
        union
        select run.job_id from queue.runs as run where run.finished_at >= $2::text::timestamptz
      ),
+     past as (
+       select run.job_id, count(*) filter (where run.outcome in ('failed', 'lost')) as failures,
+         count(*) filter (where run.outcome = 'snoozed') as snoozes,
+         bool_or(run.outcome = 'cancelled' and run.from_status is null) as was_running,
+         (array_agg(run.to_status order by run.lease_id desc))[1] as status,
+         (array_agg(coalesce(run.error ->> 'message', run.reason) order by run.lease_id desc))[1] as last_error
+       from touched join queue.runs as run on run.job_id = touched.id
+       group by run.job_id
+     ),
+     token as (
+       select ready.id from queue.ready union all select scheduled.id from queue.scheduled
+       union all select waiting.id from queue.waiting
+     ),
      fact as (
-       select job.id, job.born, type.name as type, queue.status_of(job.id) as status,
-         coalesce(past.failures, 0) as failures, coalesce(past.snoozes, 0) as snoozes,
-         past.was_running, past.last_error
+       select job.id, job.born, type.name as type, past.was_running, past.last_error,
+         case when token.id is null then past.status end as status,
+         coalesce(past.failures, 0) as failures, coalesce(past.snoozes, 0) as snoozes
        from touched
        join queue.jobs as job on job.id = touched.id
        join queue.types as type on type.id = job.type_id
-       left join lateral (
-         select count(*) filter (where run.outcome in ('failed', 'lost')) as failures,
-           count(*) filter (where run.outcome = 'snoozed') as snoozes,
-           bool_or(run.outcome = 'cancelled' and run.from_status is null) as was_running,
-           (array_agg(coalesce(run.error ->> 'message', run.reason) order by run.lease_id desc))[1] as last_error
-         from queue.runs as run where run.job_id = job.id
-       ) as past on true
+       left join past on past.job_id = touched.id
+       left join token on token.id = touched.id
        where type.name = any ($3::text::text[])
      ),
      verdict as (
@@ -75,7 +83,7 @@ export async function endingsSince(
          when fact.status = 'failed' then 'failed'
          when fact.status = 'cancelled' and fact.was_running then 'cancelled_running'
          when fact.status = 'cancelled' then 'cancelled_waiting'
-         when fact.status <> 'completed' then 'open'
+         when fact.status is distinct from 'completed' then 'open'
          when fact.failures > 0 then 'after_retries'
          when fact.snoozes > 0 then 'after_snooze'
          when fact.born = 'blocked' then 'after_others'
@@ -97,18 +105,19 @@ export interface SampleJob {
   readonly payload: unknown;
 }
 
-/** A job of one of these types with a small payload: something to try. The newest comes first. */
+/** A job of one of these types, made since the mark and with a small payload: something to try. */
 export async function sampleJob(
   db: Queryable,
+  mark: StartMark,
   types: readonly string[],
 ): Promise<SampleJob | null> {
   return (await callJson(
     db,
     `select json_build_object('type', type.name, 'payload', job.payload)::text
      from queue.jobs as job join queue.types as type on type.id = job.type_id
-     where type.name = any ($1::text::text[]) and length(job.payload::text) <= 60
-     order by array_position($1::text::text[], type.name), job.id desc limit 1`,
-    [textArray(types)],
+     where job.id > $1::text::bigint and type.name = any ($2::text::text[]) and length(job.payload::text) <= 60
+     order by array_position($2::text::text[], type.name), job.id desc limit 1`,
+    [mark.lastId, textArray(types)],
   )) as SampleJob | null;
 }
 

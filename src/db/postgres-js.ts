@@ -1,5 +1,6 @@
 import postgres from "postgres";
 import { wholeNumber } from "../core/check-options.ts";
+import { deadline, raceSignal } from "../core/signals.ts";
 import { parseAddress } from "./address.ts";
 import { fromPostgresJs, type PostgresJsClient } from "./postgres-js-handle.ts";
 import type { Sql } from "./sql.ts";
@@ -22,7 +23,7 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
 }
 
-/** How long statements of an abandoned client may take to end. */
+/** How long statements may take to end before their connection is closed. */
 const END_SECONDS = 5;
 
 /**
@@ -48,11 +49,25 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
     });
   }
 
+  const underWay = new Set<Promise<unknown>>();
+  function track<T>(work: Promise<T>): Promise<T> {
+    const done = (): void => void underWay.delete(tracked);
+    const tracked = work.then(done, done);
+    underWay.add(tracked);
+    return work;
+  }
+
   return {
-    query: (text, params, queryOptions) => current.query(text, params, queryOptions),
-    transaction: (work) => current.transaction(work),
+    query: (text, params, queryOptions) => track(current.query(text, params, queryOptions)),
+    transaction: (work) => track(current.transaction(work)),
     ...(listenUrl !== undefined && { listen: listenOn(parseAddress(listenUrl).url, settings) }),
-    close: () => client.end({ timeout: END_SECONDS }),
+    async close() {
+      const patience = deadline(END_SECONDS * 1_000, () => undefined);
+      await raceSignal(Promise.all(underWay), patience.signal).catch(() => undefined);
+      patience.release();
+      // Not left to the driver: it would wait for connections that broke in the middle of a statement.
+      await client.end({ timeout: 0 });
+    },
   };
 }
 

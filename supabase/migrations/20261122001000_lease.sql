@@ -166,6 +166,10 @@ begin
     select extended.id as lease_id, request.job_id
     from queue.cancellations as request
     join extended on request.job_id = any (extended.job_ids)
+    -- The job may have come back and run under another lease by now.
+    where not exists (
+      select from queue.runs as run where run.job_id = request.job_id and run.lease_id = extended.id
+    )
   )
   select (select array_agg(extended.id) from extended),
     (select json_agg(json_build_array(wanted.lease_id::text, wanted.job_id::text)) from wanted)

@@ -1,5 +1,5 @@
 import { unchecked } from "../../src/core/standard-schema.ts";
-import { defineJob, type Implementation, implement, type Queue } from "../../src/index.ts";
+import { defineJob, implement, type Queue } from "../../src/index.ts";
 
 const echo = defineJob("test.echo", { input: unchecked<unknown>() });
 const flaky = defineJob("test.flaky", { backoff: { base: 250, jitter: 0 } });
@@ -20,7 +20,7 @@ const strict = defineJob("test.strict", {
   },
 });
 
-export const handlers: readonly Implementation[] = [
+export const handlers = [
   implement(echo, ({ input }) => input),
   implement(flaky, ({ attempt }) => {
     if (attempt.number === 1) throw new Error("not yet");

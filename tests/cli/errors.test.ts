@@ -4,7 +4,6 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { startLocalPostgres } from "../../src/embedded/start-local-postgres.ts";
 import { describeWithDatabase } from "../support/suite.ts";
 import { APP, type CliRun, cli } from "./run.ts";
 
@@ -111,8 +110,6 @@ describe("millrace without a database to work with", () => {
     } finally {
       server.close();
     }
-    // What was made for it can be used afterwards.
-    await (await startLocalPostgres({ dataDir: join(folder, ".millrace/postgres") })).stop();
   });
 
   it("an application that is missing, broken or empty: what is wrong with it", async () => {

@@ -3,10 +3,10 @@ import { stripVTControlCharacters } from "node:util";
 import { runCli } from "../../src/cli/run-cli.ts";
 
 /** The program as a process of its own runs it. */
-export const MAIN: string = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
 /** A small application with a job for each way an attempt can end. */
-export const APP: string = fileURLToPath(new URL("./app.fixture.ts", import.meta.url));
+export const APP = fileURLToPath(new URL("./app.fixture.ts", import.meta.url));
 
 export interface CliRun {
   readonly code: number;

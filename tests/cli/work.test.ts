@@ -34,8 +34,14 @@ describeWithDatabase("millrace work", (context) => {
     const run = await work(["--once"]);
 
     assert.equal(run.code, 0, run.err);
-    assert.match(run.out, new RegExp(`✓ test.echo +#${good} +1/4 +[\\d.]+ m?s +waited +[\\d.]+ m?s`));
-    assert.match(run.out, new RegExp(`↻ test.flaky +#${flaky} +1/4 .* again in [\\d.]+ m?s: not yet`));
+    assert.match(
+      run.out,
+      new RegExp(`✓ test.echo +#${good} +1/4 +[\\d.]+ m?s +waited +[\\d.]+ m?s`),
+    );
+    assert.match(
+      run.out,
+      new RegExp(`↻ test.flaky +#${flaky} +1/4 .* again in [\\d.]+ m?s: not yet`),
+    );
     assert.match(run.out, new RegExp(`✓ test.flaky +#${flaky} +2/4 `));
     assert.match(
       run.out,
@@ -110,7 +116,7 @@ describeWithDatabase("millrace work", (context) => {
     const run = await work(["--stop-timeout", "20ms"], { stop: stop.signal, onText });
 
     assert.equal(run.code, 0);
-    assert.match(run.err, /patient.waits .*type=test.patient .*for="the signal"/);
+    assert.match(run.err, new RegExp(`#${id} patient.waits for="the signal"\\n`));
     assert.match(run.err, /Stopping: 1 job still runs. Once more to give them back at once/);
     assert.match(run.out, new RegExp(`↻ test.patient +#${id} .* given back, attempt not counted`));
     const env = { DATABASE_URL: context.db.url };

@@ -90,6 +90,18 @@ describeOnEachServer("maintenance from many sessions", (context) => {
       assert.equal((await lastPartition(context.db.sql)) - before, 1);
     }));
 
+  it("never drops a partition with an open job, however old", () =>
+    withRace(context.db, async (race) => {
+      await nextPartition(race);
+      const id = await race.enqueue();
+      await nextPartition(race);
+      await context.db.advance(30 * DAY_MS);
+
+      await maintain(race.bob);
+
+      assert.equal(await race.status(id), "pending");
+    }));
+
   it("does not drop a partition whose failed job is just being run again", () =>
     withRace(context.db, async (race) => {
       const id = await oldDeadJob(race);

@@ -1,41 +1,16 @@
 import assert from "node:assert/strict";
 import { beforeEach, it } from "node:test";
 import type { TestSql } from "../support/connect.ts";
+import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { type ClaimedJob, only, rigOf } from "./rig.ts";
 
 describeOnEachServer("a fair claim", (context) => {
   beforeEach(() => rigOf(context.db).clear());
 
-  /** Backlogs in one queue: so many jobs of each tenant, those of the first named enqueued first. */
-  async function enqueueBacklogs(type: string, backlogs: Record<string, number>): Promise<void> {
-    const { sql } = context.db;
-    await sql`select public.enqueue_jobs((
-      select jsonb_agg(jsonb_build_object('type', ${type}::text, 'tenant_id', given.key) order by given.ordinality)
-      from jsonb_each_text(${sql.json(backlogs)}) with ordinality as given,
-        generate_series(1, given.value::int)))`;
-  }
-
-  /** A session in which the lots that a claim draws are the same in every run. */
-  async function seededSession(): Promise<TestSql> {
-    const session = context.db.connect({ max: 1 });
-    await session`select setseed(0.42)`;
-    return session;
-  }
-
-  /** Jobs per tenant of that many single claims by callers that remember nothing. */
-  async function countClaims(type: string, claims: number): Promise<Record<string, number>> {
-    const session = await seededSession();
-    const { claim } = rigOf(context.db, session);
-    const jobs: ClaimedJob[] = [];
-    for (let n = 0; n < claims; n += 1) jobs.push(...(await claim(type)));
-    await session.end();
-    return countByTenant(jobs);
-  }
-
   it("serves the tenant with one job within a round of the tenant with thousands", async () => {
     const { claim } = rigOf(context.db);
-    await enqueueBacklogs("skew", { whale: 5000, shrimp: 1 });
+    await enqueueBacklogs(context.db.sql, "skew", { whale: 5000, shrimp: 1 });
 
     const jobs = await claim("skew", { batch: 10 });
 
@@ -44,7 +19,7 @@ describeOnEachServer("a fair claim", (context) => {
 
   it("shares a batch evenly, and what the small leave over goes to the big", async () => {
     const { claim } = rigOf(context.db);
-    await enqueueBacklogs("even", { a: 100, b: 3, c: 100 });
+    await enqueueBacklogs(context.db.sql, "even", { a: 100, b: 3, c: 100 });
 
     const jobs = await claim("even", { batch: 30 });
 
@@ -56,7 +31,7 @@ describeOnEachServer("a fair claim", (context) => {
 
   it("shares by weight", async () => {
     const { claim, sql } = rigOf(context.db);
-    await enqueueBacklogs("weight", { light: 100, heavy: 100 });
+    await enqueueBacklogs(context.db.sql, "weight", { light: 100, heavy: 100 });
     await sql`update queue.tenants set weight = 3 where name = 'heavy'`;
 
     const jobs = await claim("weight", { batch: 40 });
@@ -81,31 +56,9 @@ describeOnEachServer("a fair claim", (context) => {
     assert.deepEqual(new Set(ids.slice(2)), new Set([ann[1], ben[1]]));
   });
 
-  it("single claims without memory give tenants alike, however far apart their numbers lie", async () => {
-    const { sql } = context.db;
-    await enqueueBacklogs("gap", { near: 200 });
-    await sql`select setval(pg_get_serial_sequence('queue.tenants', 'id'), 100000 + nextval('queue.lease_ids'))`;
-    await enqueueBacklogs("gap", { far: 200 });
-
-    const counts = await countClaims("gap", 60);
-
-    assert.ok(only(counts["near"]) >= 15 && only(counts["far"]) >= 15, JSON.stringify(counts));
-  });
-
-  it("single claims without memory follow the weights", async () => {
-    const { sql } = context.db;
-    await enqueueBacklogs("lots", { one: 100, four: 100 });
-    await sql`update queue.tenants set weight = 4 where name = 'four'`;
-
-    const counts = await countClaims("lots", 100);
-
-    // 20 and 80 are expected, 50 and 50 without weights.
-    assert.ok(only(counts["one"]) >= 5 && only(counts["one"]) <= 36, JSON.stringify(counts));
-  });
-
   it("a worker that remembers its turn serves every tenant once before any twice", async () => {
     const { sql } = context.db;
-    await enqueueBacklogs("memory", { a: 50, b: 50, c: 50, d: 50 });
+    await enqueueBacklogs(context.db.sql, "memory", { a: 50, b: 50, c: 50, d: 50 });
     const claimed: string[] = [];
     let mark: unknown = null;
 
@@ -120,27 +73,9 @@ describeOnEachServer("a fair claim", (context) => {
     }
   });
 
-  it("a worker that remembers its turn and claims singly follows the weights", async () => {
-    const session = await seededSession();
-    await enqueueBacklogs("heavy-turn", { h1: 150, h2: 150 });
-    await session`update queue.tenants set weight = 3 where name = 'h2'`;
-    const claimed: string[] = [];
-    let mark: unknown = null;
-
-    for (let n = 0; n < 80; n += 1) {
-      const step = await advanceOne(session, "heavy-turn", mark);
-      claimed.push(step.tenant);
-      mark = step.mark;
-    }
-
-    // 20 of 80 are expected of the light one, 40 without weights.
-    const light = claimed.filter((tenant) => tenant === "h1").length;
-    assert.ok(light >= 10 && light <= 31, String(light));
-  });
-
   it("does not come back empty because others are just emptying the first lanes", async () => {
     const { claim } = rigOf(context.db);
-    await enqueueBacklogs("busy", { a: 1, b: 1, c: 1, d: 1, e: 1, f: 1 });
+    await enqueueBacklogs(context.db.sql, "busy", { a: 1, b: 1, c: 1, d: 1, e: 1, f: 1 });
     const sessions = Array.from({ length: 6 }, () => context.db.connect({ max: 1 }));
 
     const taken = await holdOneEach(sessions, "busy");
@@ -154,7 +89,7 @@ describeOnEachServer("a fair claim", (context) => {
     const { claim, sql } = rigOf(context.db);
     await sql`select public.enqueue_jobs((
       select jsonb_agg(jsonb_build_object('type', 'none')) from generate_series(1, 50)))`;
-    await enqueueBacklogs("none", { some: 50 });
+    await enqueueBacklogs(context.db.sql, "none", { some: 50 });
 
     const counts = countByTenant(await claim("none", { batch: 20 }));
 
@@ -195,6 +130,86 @@ describeOnEachServer("a fair claim", (context) => {
     );
   });
 });
+
+describeOnEachServer(
+  "a fair claim over time",
+  (context) => {
+    it("single claims without memory give tenants alike, however far apart their numbers lie", async () => {
+      const { sql } = context.db;
+      await enqueueBacklogs(context.db.sql, "gap", { near: 200 });
+      await sql`select setval(pg_get_serial_sequence('queue.tenants', 'id'), 100000 + nextval('queue.lease_ids'))`;
+      await enqueueBacklogs(context.db.sql, "gap", { far: 200 });
+
+      const counts = await countClaims(context.db, "gap", 60);
+
+      assert.ok(only(counts["near"]) >= 15 && only(counts["far"]) >= 15, JSON.stringify(counts));
+    });
+
+    it("single claims without memory follow the weights", async () => {
+      const { sql } = context.db;
+      await enqueueBacklogs(context.db.sql, "lots", { one: 100, four: 100 });
+      await sql`update queue.tenants set weight = 4 where name = 'four'`;
+
+      const counts = await countClaims(context.db, "lots", 100);
+
+      // 20 and 80 are expected, 50 and 50 without weights.
+      assert.ok(only(counts["one"]) >= 5 && only(counts["one"]) <= 36, JSON.stringify(counts));
+    });
+
+    it("a worker that remembers its turn and claims singly follows the weights", async () => {
+      const session = await seededSession(context.db);
+      await enqueueBacklogs(context.db.sql, "heavy-turn", { h1: 150, h2: 150 });
+      await session`update queue.tenants set weight = 3 where name = 'h2'`;
+      const claimed: string[] = [];
+      let mark: unknown = null;
+
+      for (let n = 0; n < 80; n += 1) {
+        const step = await advanceOne(session, "heavy-turn", mark);
+        claimed.push(step.tenant);
+        mark = step.mark;
+      }
+
+      // 20 of 80 are expected of the light one, 40 without weights.
+      const light = claimed.filter((tenant) => tenant === "h1").length;
+      assert.ok(light >= 10 && light <= 31, String(light));
+    });
+  },
+  // The lots must be drawn in one session.
+  { pooler: false },
+);
+
+/** Backlogs in one queue: so many jobs of each tenant, those of the first named enqueued first. */
+async function enqueueBacklogs(
+  sql: TestSql,
+  type: string,
+  backlogs: Record<string, number>,
+): Promise<void> {
+  await sql`select public.enqueue_jobs((
+      select jsonb_agg(jsonb_build_object('type', ${type}::text, 'tenant_id', given.key) order by given.ordinality)
+      from jsonb_each_text(${sql.json(backlogs)}) with ordinality as given,
+        generate_series(1, given.value::int)))`;
+}
+
+/** A session in which the lots that a claim draws are the same in every run. */
+async function seededSession(db: TestDatabase): Promise<TestSql> {
+  const session = db.connect({ max: 1 });
+  await session`select setseed(0.42)`;
+  return session;
+}
+
+/** Jobs per tenant of that many single claims by callers that remember nothing. */
+async function countClaims(
+  db: TestDatabase,
+  type: string,
+  claims: number,
+): Promise<Record<string, number>> {
+  const session = await seededSession(db);
+  const { claim } = rigOf(db, session);
+  const jobs: ClaimedJob[] = [];
+  for (let n = 0; n < claims; n += 1) jobs.push(...(await claim(type)));
+  await session.end();
+  return countByTenant(jobs);
+}
 
 function countByTenant(jobs: readonly { tenant_id: string | null }[]): Record<string, number> {
   const counts: Record<string, number> = {};

@@ -3,7 +3,7 @@ import { before, it } from "node:test";
 import { z } from "zod";
 import { defineJob, type HandlerTransaction, implement } from "../../src/index.ts";
 import { describeOnEachServer } from "../support/suite.ts";
-import { gate, withWorker } from "./rig.ts";
+import { gate, loseLeases, withWorker } from "./rig.ts";
 
 const book = defineJob("book", {
   output: z.string(),
@@ -66,9 +66,7 @@ describeOnEachServer("commitWith", (context) => {
       async ({ queue, seen }) => {
         const job = await queue.enqueue(book, {});
         await started.opened;
-        await context.db
-          .superSql`update queue.leases set expires_at = queue.clock() - interval '1 second'`;
-        await context.db.superSql`select queue.rescue(100)`;
+        await loseLeases(context.db);
         goOn.open();
 
         assert.equal(await job.result(), "second");

@@ -1,18 +1,11 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { defineJob, type HandlerContext, implement } from "../../src/index.ts";
-import type { TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
-import { aborted, gate, withWorker } from "./rig.ts";
+import { aborted, gate, loseLeases, withWorker } from "./rig.ts";
 
 const slow = defineJob("slow", { maxRetries: 1, backoff: { base: 10, jitter: 0 } });
-
-/** Takes the lease away, as the rescuer does when a worker was silent for too long. */
-async function loseLease(db: TestDatabase): Promise<void> {
-  await db.superSql`update queue.leases set expires_at = queue.clock() - interval '1 second'`;
-  await db.superSql`select queue.rescue(100)`;
-}
 
 describeOnEachServer("what interrupts a handler", (context) => {
   it("a lost lease aborts the signal, and nothing that the handler does after it is settled", async () => {
@@ -32,7 +25,7 @@ describeOnEachServer("what interrupts a handler", (context) => {
       const job = await queue.enqueue(slow, {});
       await started.opened;
 
-      await loseLease(context.db);
+      await loseLeases(context.db);
 
       assert.equal(await job.result(), "the second run's result");
       const reason = await eventually(() => reasons[0]);
@@ -59,7 +52,7 @@ describeOnEachServer("what interrupts a handler", (context) => {
       async ({ queue, seen }) => {
         const job = await queue.enqueue(slow, {});
         await started.opened;
-        await loseLease(context.db);
+        await loseLeases(context.db);
         finish.open();
 
         await seen("lost");

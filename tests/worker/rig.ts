@@ -94,3 +94,12 @@ export function aborted(signal: AbortSignal): Promise<void> {
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }
+
+/** Takes all leases away, as the rescuer does when a worker was silent for too long. */
+export async function loseLeases(db: TestDatabase): Promise<void> {
+  // In one transaction, or the worker could extend them in between.
+  await db.superSql.begin(async (tx) => {
+    await tx`update queue.leases set expires_at = queue.clock() - interval '1 second'`;
+    await tx`select queue.rescue(100)`;
+  });
+}

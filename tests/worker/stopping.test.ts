@@ -50,7 +50,7 @@ describeOnEachServer("stopping a worker", (context) => {
         await queue.enqueueMany(mixed, Array(50).fill("quick"));
         await seen("completed", 50);
         const slow = await queue.enqueueMany(mixed, Array(4).fill("slow"));
-        await eventually(async () => (await queue.list({ status: "processing" })).length === 4);
+        await seen("started", 51);
 
         const stopping = worker.stop({ timeoutMs: 60_000 });
         await eventually(async () => {
@@ -62,7 +62,7 @@ describeOnEachServer("stopping a worker", (context) => {
         assert.deepEqual(await stopping, { released: 3 });
         for (const job of slow) await queue.cancel(job);
       },
-      { concurrency: 1, shutdownTimeoutMs: 60_000 },
+      { concurrency: 1, shutdownTimeoutMs: 60_000, leaseMs: 60_000 },
     );
   });
 

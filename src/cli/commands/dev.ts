@@ -38,7 +38,15 @@ export async function dev(context: CliContext, path: string, options: DevOptions
   const applied = (await migrate(database.sql)).length;
   const mark = await markStart(database.sql);
   if (options.seed) await seed(application, database);
-  await tellReady(context, { application, database, serverVersion, applied, once, startedAt });
+  await tellReady(context, {
+    application,
+    database,
+    serverVersion,
+    applied,
+    mark,
+    once,
+    startedAt,
+  });
 
   const types = application.handlers.map((handler) => handler.job.type);
   const view = new LiveView(context, types);
@@ -75,16 +83,17 @@ interface Ready {
   readonly database: OpenDatabase;
   readonly serverVersion: string;
   readonly applied: number;
+  readonly mark: StartMark;
   readonly once: boolean;
   readonly startedAt: number;
 }
 
 async function tellReady({ terminal, isJson, env }: CliContext, ready: Ready): Promise<void> {
-  const { application, database, serverVersion, applied, once } = ready;
+  const { application, database, serverVersion, applied, mark, once } = ready;
   const types = application.handlers.map((handler) => handler.job.type);
   const readyMs = performance.now() - ready.startedAt;
   if (isJson) {
-    terminal.json({
+    terminal.event({
       event: "ready",
       at: new Date().toISOString(),
       app: application.path,
@@ -95,7 +104,7 @@ async function tellReady({ terminal, isJson, env }: CliContext, ready: Ready): P
     });
     return;
   }
-  const sample = once ? null : await sampleJob(database.sql, types);
+  const sample = once ? null : await sampleJob(database.sql, mark, types);
   const facts = { application, database, serverVersion, applied, once, readyMs, sample, env };
   terminal.lines(devHead(facts, terminal.style));
 }
@@ -115,6 +124,6 @@ async function tellSummary({ terminal, isJson, env }: CliContext, ended: Ended):
     elapsedMs: performance.now() - ended.workedFrom,
     callName: callName(env),
   };
-  if (isJson) terminal.json(summaryJson(facts));
+  if (isJson) terminal.event(summaryJson(facts));
   else terminal.lines(summary(facts, terminal.style, terminal.width));
 }

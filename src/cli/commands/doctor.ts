@@ -24,7 +24,7 @@ export async function doctor(context: CliContext): CommandResult {
   const { terminal } = context;
   if (context.isJson) {
     const status = (["ok", "warning", "error"] as const)[worst];
-    terminal.json({ status, database: place, findings: findings.map(complete) });
+    terminal.event({ status, database: place, findings: findings.map(complete) });
     return worst;
   }
   terminal.line(`Database ${place}`);

@@ -88,6 +88,6 @@ export async function migrateSql(context: CliContext): CommandResult {
     const migrations = files.map(({ version, name, text: sql }) => ({ version, name, sql }));
     return void context.terminal.json({ migrations });
   }
-  context.terminal.line(await migrationSql());
+  context.terminal.raw((await migrationSql()).trimEnd());
   return undefined;
 }

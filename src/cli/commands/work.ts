@@ -59,7 +59,7 @@ function tellStart(
 ): void {
   const types = handlers.map((handler) => handler.job.type);
   if (isJson) {
-    terminal.json({
+    terminal.event({
       event: "ready",
       at: new Date().toISOString(),
       app: path,
@@ -74,7 +74,7 @@ function tellStart(
 function tellEnd({ terminal, isJson }: CliContext, { tally }: LiveView, elapsedMs: number): void {
   if (isJson) {
     const at = new Date().toISOString();
-    terminal.json({
+    terminal.event({
       event: "stopped",
       at,
       attempts: tally.toJson(),

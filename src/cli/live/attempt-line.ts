@@ -1,8 +1,8 @@
 import type { JobErrorJson } from "../../core/errors.ts";
 import type { AttemptFacts, WorkerEvent } from "../../worker/events.ts";
 import { lookOf } from "../output/status-words.ts";
-import type { Style } from "../output/style.ts";
-import { fit } from "../output/table.ts";
+import type { Style, Tone } from "../output/style.ts";
+import { fit, visibleWidth } from "../output/table.ts";
 import { clockTime, duration, oneLine } from "../output/words.ts";
 
 /** An event that tells how an attempt ended. */
@@ -24,18 +24,23 @@ export function attemptLine(
 ): string {
   const { job } = event;
   const { symbol, tone } = lookOf(event.kind);
-  const attempt = `${job.attempt}/${job.maxAttempts}`;
-  const took = duration(event.durationMs).padStart(7);
-  const waited = `waited ${duration(job.waitMs).padStart(6)}`;
-  const id = `#${job.id}`.padEnd(5);
-  const plain = `  ${clockTime(at)}  ${symbol} ${fit(job.type, typeWidth)}  ${id}  ${attempt}  ${took}  ${waited}`;
-  const line = [
-    `  ${style("faint", clockTime(at))}  ${style(tone, symbol)} ${fit(job.type, typeWidth)}  ${style("faint", id)}`,
-    style(job.attempt > 1 ? "notice" : "faint", attempt),
-    `${took}  ${style("faint", waited)}`,
-  ].join("  ");
-  const note = oneLine(noteOf(event), Math.max(20, width - plain.length - 2));
-  return note === "" ? line : `${line}  ${style(toneOfNote(event), note)}`;
+  const head: [Tone, string][] = [
+    ["faint", `  ${clockTime(at)}  `],
+    [tone, symbol],
+    ["plain", ` ${fit(job.type, typeWidth)}  `],
+    ["faint", `#${job.id}`.padEnd(5)],
+    [job.attempt > 1 ? "notice" : "faint", `  ${job.attempt}/${job.maxAttempts}`],
+    ["plain", `  ${duration(event.durationMs).padStart(7)}  `],
+    // What went wrong is worth the room; how long it waited is not, then.
+    ["faint", event.kind === "completed" ? `waited ${duration(job.waitMs).padStart(6)}  ` : ""],
+  ];
+  const room = width - head.reduce((sum, [, text]) => sum + visibleWidth(text), 0);
+  const note = oneLine(noteOf(event), Math.max(20, room));
+  const parts = [...head, [toneOfNote(event), note] as const];
+  return parts
+    .map(([one, text]) => style(one, text))
+    .join("")
+    .trimEnd();
 }
 
 function toneOfNote({ kind }: AttemptEnded): "bad" | "notice" | "faint" {
@@ -72,7 +77,10 @@ function again(ms: number | undefined): string {
   return ms === undefined ? "again at once" : `again in ${duration(ms)}`;
 }
 
+/** These names say what their messages leave open. */
+const TELLING_NAMES = new Set(["TypeError", "RangeError", "ReferenceError", "SyntaxError"]);
+
 function errorText({ name, message }: JobErrorJson): string {
-  const text = message === "" ? name : message;
-  return name === "Error" || name === "NonError" || message === "" ? text : `${name}: ${text}`;
+  if (message === "") return name;
+  return TELLING_NAMES.has(name) ? `${name}: ${message}` : message;
 }

@@ -14,6 +14,7 @@ export interface HeadFacts {
   /** How many migrations were applied just now. */
   readonly applied: number;
   readonly readyMs: number;
+  /** One of the jobs that the seed made. */
   readonly sample: SampleJob | null;
   readonly once: boolean;
   readonly env: Environment;
@@ -52,10 +53,11 @@ export function devHead(facts: HeadFacts, style: Style): string[] {
   ];
 }
 
-function tryIt({ sample, env }: HeadFacts): [string, string, string][] {
-  if (sample === null) return [];
-  const payload = JSON.stringify(sample.payload).replaceAll("'", "'\\''");
-  return [["Try it", `${callName(env)} enqueue ${sample.type} '${payload}'`, ""]];
+/** The first type is the one that its author put first. */
+function tryIt({ sample, application, env }: HeadFacts): [string, string, string][] {
+  const type = sample?.type ?? application.handlers[0]?.job.type ?? "";
+  const payload = JSON.stringify(sample?.payload ?? {}).replaceAll("'", "'\\''");
+  return [["Try it", `${callName(env)} enqueue ${type} '${payload}'`, ""]];
 }
 
 function typeNames({ handlers }: Application): string {

@@ -9,6 +9,8 @@ import { Tally } from "./tally.ts";
 
 /** More lines than this in a second nobody reads; what completes beyond them is counted. */
 const LINES_PER_SECOND = 50;
+/** While the flood goes on, a few show that it does. */
+const LINES_PER_SECOND_OF_FLOOD = 5;
 
 /** Shows what a worker does: a line for each attempt, or one of NDJSON. */
 export class LiveView {
@@ -56,7 +58,7 @@ export class LiveView {
     const { terminal, isJson } = this.#context;
     const at = new Date();
     if (isJson) {
-      terminal.json(attemptJson(event, at));
+      terminal.event(attemptJson(event, at));
       return;
     }
     if (event.kind === "completed" && (this.progress || this.#lineBudget <= 0)) {
@@ -74,7 +76,7 @@ export class LiveView {
   }
 
   #tellUnshown(): void {
-    this.#lineBudget = LINES_PER_SECOND;
+    this.#lineBudget = this.#unshown === 0 ? LINES_PER_SECOND : LINES_PER_SECOND_OF_FLOOD;
     if (this.#unshown === 0) return;
     const { style } = this.#context.terminal;
     this.#line(style("faint", `            … ${countOf(this.#unshown, "more attempt")} completed`));
@@ -89,7 +91,7 @@ export class LiveView {
   #notice(event: string, text: string): void {
     const { terminal, isJson } = this.#context;
     if (isJson) {
-      terminal.json({ event, at: new Date().toISOString(), message: text });
+      terminal.event({ event, at: new Date().toISOString(), message: text });
       return;
     }
     const time = terminal.talkStyle("faint", clockTime(new Date()));
@@ -102,7 +104,7 @@ export class LiveView {
     if (TOLD_OTHERWISE.test(name)) return;
     const { terminal, isJson } = this.#context;
     if (isJson) {
-      terminal.json({
+      terminal.event({
         event: "log",
         at: new Date().toISOString(),
         level,
@@ -111,9 +113,12 @@ export class LiveView {
       });
       return;
     }
-    const words = Object.entries(fields).map(([key, value]) => `${key}=${show(value)}`);
-    const time = clockTime(new Date());
-    const line = `  ${time}    ${[name, ...words].join(" ")}`;
+    // The id says enough; type and attempt stand in the line that follows.
+    const { jobId, type: _type, attempt: _attempt, ...own } = fields;
+    const words = Object.entries(own).map(([key, value]) => `${key}=${show(value)}`);
+    const subject = jobId === undefined ? [] : [`#${String(jobId)}`];
+    const text = `  ${clockTime(new Date())}    ${[...subject, name, ...words].join(" ")}`;
+    const line = text.slice(0, terminal.width);
     const styled = terminal.talkStyle(level === "info" ? "faint" : "notice", line);
     if (this.progress) this.progress.note(styled);
     else terminal.say(styled);

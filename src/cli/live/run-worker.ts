@@ -94,7 +94,7 @@ export function shares(
 function tellStopping({ terminal, isJson }: CliContext, worker: Worker): void {
   const { running } = worker;
   if (isJson) {
-    terminal.json({ event: "stopping", at: new Date().toISOString(), running });
+    terminal.event({ event: "stopping", at: new Date().toISOString(), running });
     return;
   }
   terminal.say(

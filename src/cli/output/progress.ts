@@ -46,7 +46,11 @@ export async function startProgress(
   return {
     update: (value) => bar.update(value, words(value)),
     note: (line) => bars.log(`${terminal.masked(line)}\n`),
-    end: () => bars.stop(),
+    end() {
+      // Lines that were passed since the last picture would be lost.
+      bars.update();
+      bars.stop();
+    },
   };
 }
 

@@ -14,7 +14,7 @@ export interface TerminalOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** The two voices of the program: data goes to stdout, talk to stderr. Secrets leave by neither. */
+/** The two voices of the program: data goes to stdout, talk to stderr. What is said to people holds no secrets. */
 export class Terminal {
   readonly style: Style;
   readonly talkStyle: Style;
@@ -60,9 +60,19 @@ export class Terminal {
     if (texts.length > 0) this.line(texts.join("\n"));
   }
 
-  /** One JSON document on one line. */
+  /** One JSON document on one line. What the database holds goes to programs as it is. */
   json(value: unknown): void {
-    this.#stdout.write(`${this.#mask(JSON.stringify(value))}\n`);
+    this.raw(JSON.stringify(value));
+  }
+
+  /** One JSON document in our own words, such as an event of a worker: without secrets. */
+  event(value: unknown): void {
+    this.raw(this.#mask(JSON.stringify(value)));
+  }
+
+  /** Data that must not be changed by a single character. */
+  raw(text: string): void {
+    this.#stdout.write(`${text}\n`);
   }
 
   /** A line of talk. */

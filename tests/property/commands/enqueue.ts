@@ -64,7 +64,6 @@ export const enqueueMany: Steps = command(
       ref: `r${index}`,
       depends_on_refs: choice.refs.map((n) => `r${n % Math.max(index, 1)}`).filter(() => index > 0),
     }));
-    if (hasOwnParent(choices)) return;
     const rows = await world.sql<{ id: string; outcome: string }[]>`
       select id::text, outcome from public.enqueue_jobs(${JSON.stringify(asked)}::text::jsonb) order by ordinal`;
 
@@ -88,12 +87,6 @@ export const enqueueMany: Steps = command(
     );
   },
 );
-
-/** Twice the same key in one call: the later element is the earlier one and can't wait for it. */
-function hasOwnParent(choices: readonly Spec[]): boolean {
-  const keys = choices.flatMap((choice) => (choice.key ? [keyOf(choice, choice.key)] : []));
-  return new Set(keys).size < keys.length;
-}
 
 function element(model: Model, choice: Spec, index: number) {
   const options = {

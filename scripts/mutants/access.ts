@@ -1,0 +1,75 @@
+import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
+
+const FOUNDATION = migration("foundation");
+const ACCESS = migration("access");
+const OPERATE = migration("operate");
+const VIEWS = migration("views");
+
+/** Bugs in who may do what. */
+export const ACCESS_MUTANTS: readonly Mutant[] = [
+  plant(
+    "rls-off",
+    "row level security is off",
+    ACCESS,
+    ["execute format('alter table queue.%I enable row level security', v_table);", ""],
+    [sqlTest("conventions"), sqlTest("access")],
+  ),
+  plant(
+    "rls-not-forced",
+    "row level security does not hold for the owner",
+    ACCESS,
+    ["execute format('alter table queue.%I force row level security', v_table);", ""],
+    [sqlTest("conventions")],
+  ),
+  plant(
+    "tenant-policy-open",
+    "a tenant reads the jobs of all",
+    ACCESS,
+    ["using (tenant_id = (select queue.caller_tenant_id()))", "using (true)"],
+    [sqlTest("access"), sqlTest("views")],
+  ),
+  plant(
+    "view-as-definer",
+    "a view shows its reader what its owner may see",
+    VIEWS,
+    [
+      "create view public.job_queue with (security_invoker = true) as",
+      "create view public.job_queue as",
+    ],
+    [sqlTest("conventions"), sqlTest("access")],
+  ),
+  plant(
+    "execute-left-to-public",
+    "everybody may call the machine's functions",
+    ACCESS,
+    ["revoke execute on all functions in schema queue from public;", ""],
+    [sqlTest("access"), sqlTest("conventions")],
+  ),
+  plant(
+    "contract-left-to-public",
+    "everybody may call the contract's functions",
+    ACCESS,
+    [
+      "  public.queue_stats, public.queue_health, public.trigger_queue_worker\nfrom public;",
+      "  public.queue_stats, public.queue_health\nfrom public;",
+    ],
+    [sqlTest("access"), sqlTest("conventions")],
+  ),
+  plant(
+    "tenant-from-user-metadata",
+    "users choose their tenant themselves",
+    FOUNDATION,
+    ["'{app_metadata,tenant_id}'", "'{user_metadata,tenant_id}'"],
+    [sqlTest("access"), sqlTest("enqueue")],
+  ),
+  plant(
+    "search-path-open",
+    "a function finds what its caller put in its way",
+    OPERATE,
+    [
+      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer\nset search_path = ''",
+      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer",
+    ],
+    [sqlTest("conventions")],
+  ),
+];

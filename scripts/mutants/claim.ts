@@ -1,0 +1,121 @@
+import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
+
+const FOUNDATION = migration("foundation");
+const CLAIM = migration("claim");
+const LEASE = migration("lease");
+
+/** Bugs in how jobs are taken. */
+export const CLAIM_MUTANTS: readonly Mutant[] = [
+  {
+    name: "claim-without-skip-locked",
+    bug: "claimers wait for each other",
+    edits: [{ file: CLAIM, from: "for update skip locked", to: "for update", every: true }],
+    tests: [race("claim")],
+  },
+  {
+    name: "claim-without-for-update",
+    bug: "claimers choose tokens without locking them",
+    edits: [{ file: CLAIM, from: "for update skip locked", to: "", every: true }],
+    tests: [race("claim")],
+  },
+  plant(
+    "attempt-counted-at-failure",
+    "a claim does not count the attempt, so a job that kills its worker is tried for ever",
+    LEASE,
+    ["(token.attempt + 1)::smallint", "(token.attempt)::smallint"],
+    [PROPERTY],
+  ),
+  plant(
+    "priority-inverted",
+    "low goes before critical",
+    FOUNDATION,
+    [
+      "when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3",
+      "when 'critical' then 3 when 'high' then 2 when 'normal' then 1 when 'low' then 0",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "priority-per-queue-only",
+    "the queue with the oldest job goes first, whatever its priority",
+    LEASE,
+    ["order by rank.p, first.at", "order by first.at"],
+    [PROPERTY],
+  ),
+  plant(
+    "tenant-filter-missing-in-claim",
+    "a claim for one tenant gets the jobs of all",
+    LEASE,
+    [
+      "where p_tenant_id is null and token.queue_id = line.id and token.priority = rank.p",
+      "where token.queue_id = line.id and token.priority = rank.p",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "tenant-filter-missing-in-fifo",
+    "a claim for one tenant gets other tenants' jobs of a first-in-first-out queue",
+    LEASE,
+    ["then p_tenant_id end as filter_tenant_id", "then null::integer end as filter_tenant_id"],
+    [PROPERTY],
+  ),
+  plant(
+    "type-filter-missing",
+    "a worker gets jobs of types it can't handle",
+    CLAIM,
+    [
+      "        and (token.at, token.id) >= (p_from_at, p_from_id)\n        and (p_type_ids is null or token.type_id = any (p_type_ids))",
+      "        and (token.at, token.id) >= (p_from_at, p_from_id)",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "pause-ignored",
+    "paused queues are claimed from",
+    CLAIM,
+    ["and not line.is_paused", ""],
+    [PROPERTY],
+  ),
+  plant(
+    "due-time-ignored",
+    "scheduled jobs run at once",
+    CLAIM,
+    ["where token.at <= v_now", "where token.at <= 'infinity'"],
+    [PROPERTY],
+  ),
+  plant(
+    "fairness-off",
+    "the tenant with the lowest number is served first",
+    LEASE,
+    ["if v_head.is_shared then", "if false then"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
+    "suspect-leased-with-others",
+    "a job that may have killed its worker takes others with it",
+    LEASE,
+    ["if 0 = all (v_crashes) then", "if true then"],
+    [PROPERTY],
+  ),
+  plant(
+    "claim-never-looks-back",
+    "a full look goes on from where the last claim stopped",
+    LEASE,
+    ["'-infinity', 0, v_rest);", "queue.clock() - interval '1 millisecond', 0, v_rest);"],
+    [PROPERTY, race("claim")],
+  ),
+  plant(
+    "frozen-clock",
+    "time stands still inside a transaction",
+    FOUNDATION,
+    ["return pg_catalog.clock_timestamp();", "return pg_catalog.now();"],
+    [race("clock")],
+  ),
+  plant(
+    "lease-by-transaction-time",
+    "leases are measured from the beginning of the transaction, not by the queue's clock",
+    LEASE,
+    ["o_expires_at := queue.clock() +", "o_expires_at := now() +"],
+    [PROPERTY],
+  ),
+];

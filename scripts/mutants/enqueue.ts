@@ -1,0 +1,54 @@
+import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
+
+const TABLES = migration("tables");
+const ENQUEUE = migration("enqueue");
+const BULK = migration("enqueue_bulk");
+
+/** Bugs in how jobs come in. */
+export const ENQUEUE_MUTANTS: readonly Mutant[] = [
+  plant(
+    "dedupe-without-unique-index",
+    "two callers with one idempotency key both make a job",
+    TABLES,
+    [
+      "constraint idempotency_keys_pkey primary key (tenant_id, key)",
+      "constraint idempotency_keys_pkey check (key <> '')",
+    ],
+    [race("enqueue")],
+  ),
+  plant(
+    "dedupe-across-tenants",
+    "one tenant's idempotency key hides the job of another",
+    ENQUEUE,
+    ["values (v_tenant_id, p_idempotency_key, v_id)", "values (0, p_idempotency_key, v_id)"],
+    [PROPERTY],
+  ),
+  plant(
+    "repeated-element-keeps-its-parents",
+    "a repeated element of a bulk call adds its parents to the job of the first",
+    BULK,
+    ["    and made.is_new", ""],
+    [PROPERTY],
+  ),
+  plant(
+    "doomed-child-enqueued",
+    "a child of a job that failed before waits for ever",
+    BULK,
+    ["  if v_doomed is not null then", "  if false then"],
+    [PROPERTY],
+  ),
+  plant(
+    "unknown-priority-accepted",
+    "a misspelt priority is taken for some other",
+    ENQUEUE,
+    ["if queue.priority_rank(p_priority) is null then", "if false then"],
+    [sqlTest("enqueue")],
+  ),
+  plant(
+    "payload-unlimited",
+    "a payload of any size is accepted",
+    ENQUEUE,
+    ["if v_bytes > v_limit then", "if false then"],
+    [sqlTest("enqueue")],
+  ),
+];

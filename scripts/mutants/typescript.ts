@@ -1,0 +1,61 @@
+import { type Mutant, plant } from "./mutant.ts";
+
+function workerTest(name: string): string {
+  return `tests/worker/${name}.test.ts`;
+}
+
+/** Bugs in the library and its worker. */
+export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
+  plant(
+    "effect-outside-transaction",
+    "commitWith completes the job on another connection than the handler's writes",
+    "src/worker/job-context.ts",
+    ["await settleOne(tx, {", "await settleOne(sql, {"],
+    [workerTest("commit-with")],
+  ),
+  plant(
+    "handler-not-told-of-loss",
+    "a handler goes on though its lease was lost",
+    "src/worker/verdicts.ts",
+    ['attempt.abort("lost", new LeaseLostError(attempt.id));', ""],
+    [workerTest("interruption")],
+  ),
+  plant(
+    "leases-not-extended",
+    "a handler that takes longer than its lease loses its job",
+    "src/worker/upkeep.ts",
+    ["if (!signal.aborted) await extendOnce(parts);", ""],
+    [workerTest("interruption")],
+  ),
+  plant(
+    "prefetched-jobs-kept-at-stop",
+    "a worker that stops keeps what it fetched ahead until the lease runs out",
+    "src/worker/verdicts.ts",
+    ['if (attempt.state === "buffered") this.end(attempt, "released", {});', ""],
+    [workerTest("stopping")],
+  ),
+  plant(
+    "shutdown-counts-as-failure",
+    "a job that a stopping worker gives back has lost an attempt",
+    "src/worker/verdicts.ts",
+    ['else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});', ""],
+    [workerTest("stopping")],
+  ),
+  plant(
+    "error-text-unsanitised",
+    "an error text with NUL or a lone surrogate can't be stored, and the attempt never ends",
+    "src/core/job-error.ts",
+    [
+      "const head = storableText(value.slice(0, maxBytes));",
+      "const head = value.slice(0, maxBytes);",
+    ],
+    ["tests/core/job-error.test.ts"],
+  ),
+  plant(
+    "reconnect-without-jitter",
+    "all workers come back at the same moment",
+    "src/core/backoff.ts",
+    ["return whole * (1 - backoff.jitter * random);", "return whole;"],
+    ["tests/core/backoff.test.ts"],
+  ),
+];

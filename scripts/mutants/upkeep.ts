@@ -1,0 +1,149 @@
+import { type Mutant, migration, PROPERTY, plant, race } from "./mutant.ts";
+
+const RESCUE = migration("rescue");
+const DEPENDENCIES = migration("dependencies");
+const PARTITIONS = migration("partitions");
+const OPERATE = migration("operate");
+const CONTRACT = migration("contract");
+
+/** Bugs in the rescuer, the sweep, retention, dependencies and what operators do. */
+export const UPKEEP_MUTANTS: readonly Mutant[] = [
+  plant(
+    "two-step-rescuer",
+    "the rescuer reads expired leases and takes them in a second step, whatever happened between",
+    RESCUE,
+    ["      for update skip locked\n    )) and lease.expires_at < v_now", "    ))"],
+    [race("fence")],
+  ),
+  {
+    name: "rescuer-without-expiry",
+    bug: "the rescuer takes leases that have not run out",
+    edits: [
+      { file: RESCUE, from: "where late.expires_at < v_now", to: "where true" },
+      { file: RESCUE, from: ")) and lease.expires_at < v_now", to: "))" },
+    ],
+    tests: [PROPERTY],
+  },
+  plant(
+    "rescuer-ignores-max-retries",
+    "a job that kills its workers is tried for ever",
+    RESCUE,
+    [
+      "when (lost.n = 1 or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'",
+      "",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "batch-charged",
+    "all jobs of a lost batch lose an attempt for the one that killed the worker",
+    RESCUE,
+    ["lost.n = 1 or job.max_retries = 0 as is_charged", "true as is_charged"],
+    [PROPERTY],
+  ),
+  plant(
+    "single-attempt-repeated",
+    "a job that may run only once is run again after its batch was lost",
+    RESCUE,
+    ["when (lost.n = 1 or job.max_retries = 0) and", "when lost.n = 1 and"],
+    [PROPERTY],
+  ),
+  plant(
+    "rescuer-ignores-cancellation",
+    "a lost job that somebody cancelled is tried again",
+    RESCUE,
+    [
+      "when exists (select from queue.cancellations as request where request.job_id = lost.job_id) then 'cancelled'",
+      "",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "crash-not-counted",
+    "a lost job is not under suspicion",
+    RESCUE,
+    ["least(verdict.crashes + 1, 32767)", "verdict.crashes"],
+    [PROPERTY],
+  ),
+  {
+    name: "no-sweep",
+    bug: "a child that committed just after its parent's end waits for ever",
+    edits: [
+      { file: RESCUE, from: "queue.sweep_racing();", to: "0;" },
+      { file: CONTRACT, from: "perform queue.sweep_racing();", to: "" },
+    ],
+    tests: [race("dependencies")],
+  },
+  plant(
+    "cascade-missing",
+    "children of a failed job wait for ever",
+    DEPENDENCIES,
+    ["    exit when v_doomed is null;", "    exit;"],
+    [PROPERTY],
+  ),
+  plant(
+    "cascade-one-level",
+    "grandchildren of a failed job wait for ever",
+    DEPENDENCIES,
+    ["    exit when coalesce(cardinality(p_ids), 0) = 0;", "    exit;"],
+    [PROPERTY],
+  ),
+  plant(
+    "run-anyway-ignored",
+    "a child that should run whatever its parent did is cancelled",
+    DEPENDENCIES,
+    [
+      "edge.run_anyway or ended.status = 'completed' as is_met",
+      "ended.status = 'completed' as is_met",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "first-parent-frees",
+    "a child runs when the first of its parents completed",
+    DEPENDENCIES,
+    ["where token.id = due.id and token.open_parents <= due.n", "where token.id = due.id"],
+    [PROPERTY],
+  ),
+  plant(
+    "schedule-forgotten",
+    "a freed child runs at once though it was scheduled for later",
+    DEPENDENCIES,
+    ["from freed where freed.at > v_now", "from freed where false"],
+    [PROPERTY],
+  ),
+  plant(
+    "open-jobs-dropped",
+    "retention drops partitions that hold open jobs",
+    PARTITIONS,
+    ["return not queue.has_open_jobs(p_first_id, p_end_id)", "return true"],
+    [race("maintenance")],
+  ),
+  plant(
+    "drop-without-lock",
+    "retention drops a partition while a job of it is being run again",
+    PARTITIONS,
+    ["    lock table only queue.jobs, only queue.runs in access exclusive mode;\n", ""],
+    [race("maintenance")],
+  ),
+  plant(
+    "redrive-without-budget",
+    "a redriven job has no attempts left",
+    OPERATE,
+    [
+      "perform queue.put_ready(v_dead.job_id, 0::smallint);",
+      "perform queue.put_ready(v_dead.job_id, v_dead.attempts);",
+    ],
+    [PROPERTY],
+  ),
+  plant(
+    "dry-run-acts",
+    "a dry run redrives",
+    OPERATE,
+    [
+      "    if not coalesce(p_dry_run, false) then\n      -- Whoever",
+      "    if true then\n      -- Whoever",
+    ],
+    [PROPERTY],
+  ),
+];
