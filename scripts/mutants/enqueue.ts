@@ -27,7 +27,7 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
     "repeated-element-keeps-its-parents",
     "a repeated element of a bulk call adds its parents to the job of the first",
     BULK,
-    ["    and made.is_new", ""],
+    ["case when made.is_new then item.depends_on end", "item.depends_on"],
     [PROPERTY],
   ),
   plant(

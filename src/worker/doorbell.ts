@@ -20,6 +20,7 @@ export interface DoorbellParts {
   readonly random: () => number;
   /** Tells the database that we are about to sleep. */
   readonly arm: () => Promise<unknown>;
+  readonly onArmed: () => void;
   readonly onRing: () => void;
   readonly onCancel: (leaseId: string, jobId: string) => void;
 }
@@ -45,6 +46,12 @@ export class Doorbell {
   async arm(): Promise<void> {
     await this.#parts.arm();
     this.#armedAt = this.#parts.clock.now();
+    this.#parts.onArmed();
+  }
+
+  /** Work was found without a ring: the bells that are armed may not be those that matter. */
+  disarm(): void {
+    this.#armedAt = -Infinity;
   }
 
   /** Listens until the signal aborts. Never rejects. */
@@ -78,7 +85,7 @@ export class Doorbell {
 
   /** A bell rings once; after that it has to be armed again. */
   #ring(): void {
-    this.#armedAt = -Infinity;
+    this.disarm();
     this.#parts.onRing();
   }
 }

@@ -92,6 +92,7 @@ export class Engine {
       worker,
       random,
       arm: () => this.#link.call((signal) => armBells(sql, worker(), unionOf(this.#lanes), signal)),
+      onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
       onCancel: (lease, id) => {
         const attempt = book.find(lease, id);

@@ -38,6 +38,8 @@ const FULL_BATCH = 500;
 const SWEEP_MS = 200;
 /** After work ran out it often comes back soon; so the first looks are quick. */
 const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
+/** With a bell too, the first looks come soon: an enqueue that was under way while the bell was armed has not seen it. */
+const ARMED_WAITS_MS = [5, 30, 200] as const;
 /** Between tries of a call that fails although the database is there. */
 const FAULT_WAIT_MS = 1_000;
 
@@ -80,7 +82,7 @@ function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
 }
 
 async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {
-  const { settings, settlements, link, intake, executor, phase } = parts;
+  const { settings, settlements, link, doorbell, intake, executor, phase } = parts;
   const { clock, leaseMs } = settings;
   const batch = settlements.take();
   const limit = phase.isStopping ? 0 : lane.claimLimit;
@@ -115,6 +117,7 @@ async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {
     return;
   }
   phase.workCount += 1;
+  doorbell.disarm();
   lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
   lane.emptyClaims = 0;
   lane.nextClaimAt = answer.jobs.length < limit ? clock.now() + EMPTY_WAITS_MS[0] : 0;
@@ -134,16 +137,16 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
   phase.onIdle();
   if (doorbell.isListening && !doorbell.isArmed && !link.isDown) {
     try {
+      // After it every lane looks once more: a job may have come before the bell was armed.
       await doorbell.arm();
-      // A job may have come before the bell was armed: look once more.
-      lane.nextClaimAt = clock.now();
       return;
     } catch {
       // Then the next look is a matter of time, as without a bell.
     }
   }
-  const step = doorbell.isArmed ? undefined : EMPTY_WAITS_MS[lane.emptyClaims - 1];
-  const poll = Math.min(step ?? pollIntervalMs, pollIntervalMs) * (0.9 + 0.2 * random());
+  const waits: readonly number[] = doorbell.isArmed ? ARMED_WAITS_MS : EMPTY_WAITS_MS;
+  const poll =
+    Math.min(waits[lane.emptyClaims - 1] ?? pollIntervalMs, pollIntervalMs) * (0.9 + 0.2 * random());
   // Due already, and not to be had: somebody else is at it. Don't run against a closed door.
   const due = Math.max(nextDueMs ?? Infinity, Math.min(lane.emptyClaims * 5, 100));
   lane.nextClaimAt = clock.now() + Math.min(poll, due);

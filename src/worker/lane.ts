@@ -164,6 +164,7 @@ export class Lane {
 
   /** A new job may be there: look at once, and everywhere. */
   stir(): void {
+    this.emptyClaims = 1;
     this.nextClaimAt = 0;
     this.mark = null;
     this.wakeup.wake();

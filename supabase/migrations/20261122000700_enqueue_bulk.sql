@@ -123,10 +123,18 @@ begin
   ) then
     select array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway)
     into v_children, v_parents, v_run_anyway
-    from queue.resolve_edges(v_jobs, v_ids, v_is_end_user) as edge
-    where edge.child_id in (
-      select v_ids[item.ordinal] from unnest(v_jobs) as item where v_is_new[item.ordinal]
-    );
+    from queue.resolve_edges(
+      -- An element that was enqueued before, or earlier in this call, brings no edges of its own.
+      array(
+        select (
+          item.ordinal, item.type, item.payload, item.priority, item.scheduled_at, item.tenant_id, item.queue,
+          item.max_retries, case when made.is_new then item.depends_on end, item.idempotency_key, item.options,
+          item.ref, case when made.is_new then item.depends_on_refs end
+        )::queue.job_input
+        from unnest(v_jobs) as item
+        join unnest(v_is_new) with ordinality as made (is_new, ordinal) on made.ordinal = item.ordinal
+        order by item.ordinal
+      ), v_ids, v_is_end_user) as edge;
     select
       array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway),
       array_agg(edge.is_racing), array_agg(edge.verdict)

@@ -101,8 +101,9 @@ begin
       where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = p_lane
         and (token.at, token.id) >= (p_from_at, p_from_id)
         and (p_type_ids is null or token.type_id = any (p_type_ids))
-        and (p_tenant_id is null or exists (
-          select from queue.jobs as job where job.id = token.id and job.tenant_id = p_tenant_id
+        -- Not "exists": that could be hashed, which reads every job there is.
+        and (p_tenant_id is null or p_tenant_id = (
+          select job.tenant_id from queue.jobs as job where job.id = token.id
         ))
       order by token.at, token.id
       limit p_limit

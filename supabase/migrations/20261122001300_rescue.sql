@@ -104,6 +104,7 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -126,15 +127,26 @@ begin
         null; -- somebody reads these partitions just now; the next call tries again
     end;
 
-    delete from queue.bells as bell
-    using queue.workers as worker
-    where worker.id = bell.worker_id and worker.seen_at < v_now - v_settings.worker_timeout;
+    -- Rows that somebody holds just now are left to the next call: a wait would end in an error, which takes the rescue
+    -- back as well.
+    delete from queue.bells
+    where ctid = any (array(
+      select bell.ctid from queue.bells as bell
+      join queue.workers as worker on worker.id = bell.worker_id
+      where worker.seen_at < v_now - v_settings.worker_timeout
+      for update of bell skip locked
+    ));
     -- A worker's row outlives it as long as the runs that name it.
     delete from queue.workers as worker
     where worker.seen_at < v_now - v_settings.completed_retention - interval '1 day'
       and not exists (select from queue.leases as lease where lease.worker_id = worker.id);
     get diagnostics v_pruned = row_count;
-    delete from queue.dead_letters as dead where dead.failed_at < v_now - v_settings.failed_retention;
+    delete from queue.dead_letters as dead
+    where dead.job_id = any (array(
+      select old.job_id from queue.dead_letters as old
+      where old.failed_at < v_now - v_settings.failed_retention
+      for update skip locked
+    ));
   end if;
   return json_build_object(
     'rescued', v_rescued, 'swept', v_swept, 'promoted', v_promoted, 'partitions_made', v_made,

@@ -155,6 +155,7 @@ returns boolean
 language plpgsql
 stable
 set search_path = ''
+set enable_seqscan = off
 as $$
 begin
   return (
@@ -245,6 +246,7 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   v_done record;
@@ -325,6 +327,7 @@ language sql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
   select json_build_object(
     'status', queue.status_of(job.id), 'result', last.result, 'attempts', coalesce(last.attempt, 0),
@@ -347,6 +350,7 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
   v_lease_id bigint := coalesce(p_lease_id, queue.live_lease(p_job_id));

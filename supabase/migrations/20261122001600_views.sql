@@ -138,25 +138,37 @@ told as not materialized (
   from event join queue.jobs as job on job.id = event.job_id
   window earlier as (partition by event.job_id order by event.seq)
 ),
+-- A blocked job that was freed before its time was scheduled in between.
+moved as not materialized (
+  select freed.*, freed.stood = 'pending' and freed.scheduled_at > freed.freed_at as is_twofold
+  from (
+    select told.*, case when told.before_status = 'blocked' then (
+      select max(ended.finished_at) from queue.runs as ended
+      where ended.job_id = any (told.depends_on) and ended.finished_at <= told.started_at
+    ) end as freed_at
+    from told where told.stood <> told.before_status
+  ) as freed
+),
 step as not materialized (
   select job.id as job_id, 0::bigint as seq, 0 as part, null::queue.job_status as from_status,
     job.born as to_status, job.created_at as at, null::smallint as attempt, null::integer as worker_id, null::text as reason
   from queue.jobs as job
   union all
-  select told.job_id, told.seq, 1, told.before_status, told.stood,
-    case told.before_status
-      when 'scheduled' then coalesce(told.before_retry_at, told.scheduled_at)
-      else coalesce((
-        select max(ended.finished_at) from queue.runs as ended
-        where ended.job_id = any (told.depends_on) and ended.finished_at <= told.started_at
-      ), told.started_at)
+  select moved.job_id, moved.seq, 1, moved.before_status,
+    case when moved.is_twofold then 'scheduled' else moved.stood end,
+    case moved.before_status
+      when 'scheduled' then coalesce(moved.before_retry_at, moved.scheduled_at)
+      else coalesce(moved.freed_at, moved.started_at)
     end, null, null, null
-  from told where told.stood <> told.before_status
+  from moved
   union all
-  select told.job_id, told.seq, 2, 'pending', 'processing', told.started_at, told.attempt, told.worker_id, null
+  select moved.job_id, moved.seq, 2, 'scheduled', 'pending', moved.scheduled_at, null, null, null
+  from moved where moved.is_twofold
+  union all
+  select told.job_id, told.seq, 3, 'pending', 'processing', told.started_at, told.attempt, told.worker_id, null
   from told where told.is_attempt
   union all
-  select told.job_id, told.seq, 3, case when told.is_attempt then 'processing' else told.stood end, told.to_status,
+  select told.job_id, told.seq, 4, case when told.is_attempt then 'processing' else told.stood end, told.to_status,
     told.finished_at, told.attempt, told.worker_id, coalesce(told.reason, nullif(told.outcome::text, told.to_status::text))
   from told where told.to_status is not null
 )

@@ -165,6 +165,7 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
 begin
   -- A caller whose answer got lost asks again with the same lease: it gets the same answer.
