@@ -1,4 +1,4 @@
-import { type Mutant, migration, PROPERTY, plant, race } from "./mutant.ts";
+import { type Mutant, migration, plant, race } from "./mutant.ts";
 
 const LEASE = migration("lease");
 const SETTLE = migration("settle");
@@ -126,6 +126,6 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
       "      delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;\n      continue when not found;",
       "      delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;",
     ],
-    [race("revive"), PROPERTY],
+    [race("revive")],
   ),
 ];

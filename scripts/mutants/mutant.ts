@@ -5,7 +5,7 @@ export interface Mutant {
   /** What is wrong with it, in words. */
   readonly bug: string;
   readonly edits: readonly Edit[];
-  /** Test files, one of which at least must fail. */
+  /** Test files that must notice, the likeliest first: the next is run only when the one before did not. */
   readonly tests: readonly string[];
 }
 

@@ -22,7 +22,7 @@ export interface Outcome {
   readonly ms: number;
 }
 
-/** Plants the bug in a copy of the repository and runs its tests on one version of Postgres. */
+/** Plants the bug in a copy of the repository and runs its tests, until one notices, on one version of Postgres. */
 export async function runMutant(mutant: Mutant, postgres: number): Promise<Outcome> {
   const startedAt = Date.now();
   const folder = await mkdtemp(join(tmpdir(), "millrace-mutant-"));
@@ -36,12 +36,15 @@ export async function runMutant(mutant: Mutant, postgres: number): Promise<Outco
     await copyRepository(folder);
     const misfit = await applyEdits(folder, mutant.edits);
     if (misfit) return outcome("broken", [misfit]);
-    const { code, output } = await runTests(folder, mutant.tests, postgres);
-    if (code === 0) return outcome("survived", []);
-    const failures = failedTests(output);
-    return failures.length > 0
-      ? outcome("killed", failures)
-      : outcome("broken", [output.trim().slice(-1000)]);
+    for (const test of mutant.tests) {
+      const { code, output } = await runTests(folder, test, postgres);
+      if (code === 0) continue;
+      const failures = failedTests(output);
+      return failures.length > 0
+        ? outcome("killed", failures)
+        : outcome("broken", [output.trim().slice(-1000)]);
+    }
+    return outcome("survived", []);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -78,11 +81,11 @@ async function resolveFile(folder: string, file: string): Promise<string> {
 
 function runTests(
   folder: string,
-  tests: readonly string[],
+  test: string,
   postgres: number,
 ): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ["--import", "tsx", "scripts/test.ts", ...tests], {
+    const child = spawn(process.execPath, ["--import", "tsx", "scripts/test.ts", test], {
       cwd: folder,
       env: { ...process.env, MILLRACE_TEST_POSTGRES: String(postgres), NO_COLOR: "1" },
     });

@@ -1,4 +1,4 @@
-import { type Mutant, migration, PROPERTY, plant, race } from "./mutant.ts";
+import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
 
 const RESCUE = migration("rescue");
 const DEPENDENCIES = migration("dependencies");
@@ -22,7 +22,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       { file: RESCUE, from: "where late.expires_at < v_now", to: "where true" },
       { file: RESCUE, from: ")) and lease.expires_at < v_now", to: "))" },
     ],
-    tests: [PROPERTY],
+    tests: [sqlTest("rescue")],
   },
   plant(
     "rescuer-ignores-max-retries",
@@ -32,21 +32,21 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       "when (lost.n = 1 or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'",
       "",
     ],
-    [PROPERTY],
+    [sqlTest("rescue")],
   ),
   plant(
     "batch-charged",
     "all jobs of a lost batch lose an attempt for the one that killed the worker",
     RESCUE,
     ["lost.n = 1 or job.max_retries = 0 as is_charged", "true as is_charged"],
-    [PROPERTY],
+    [sqlTest("rescue")],
   ),
   plant(
     "single-attempt-repeated",
     "a job that may run only once is run again after its batch was lost",
     RESCUE,
     ["when (lost.n = 1 or job.max_retries = 0) and", "when lost.n = 1 and"],
-    [PROPERTY],
+    [sqlTest("rescue")],
   ),
   plant(
     "rescuer-ignores-cancellation",
@@ -56,14 +56,14 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       "when exists (select from queue.cancellations as request where request.job_id = lost.job_id) then 'cancelled'",
       "",
     ],
-    [PROPERTY],
+    [sqlTest("rescue")],
   ),
   plant(
     "crash-not-counted",
     "a lost job is not under suspicion",
     RESCUE,
     ["least(verdict.crashes + 1, 32767)", "verdict.crashes"],
-    [PROPERTY],
+    [sqlTest("rescue")],
   ),
   {
     name: "no-sweep",
@@ -79,14 +79,14 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     "children of a failed job wait for ever",
     DEPENDENCIES,
     ["    exit when v_doomed is null;", "    exit;"],
-    [PROPERTY],
+    [sqlTest("dependencies")],
   ),
   plant(
     "cascade-one-level",
     "grandchildren of a failed job wait for ever",
     DEPENDENCIES,
     ["    exit when coalesce(cardinality(p_ids), 0) = 0;", "    exit;"],
-    [PROPERTY],
+    [sqlTest("dependencies")],
   ),
   plant(
     "run-anyway-ignored",
@@ -96,21 +96,21 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       "edge.run_anyway or ended.status = 'completed' as is_met",
       "ended.status = 'completed' as is_met",
     ],
-    [PROPERTY],
+    [sqlTest("dependencies")],
   ),
   plant(
     "first-parent-frees",
     "a child runs when the first of its parents completed",
     DEPENDENCIES,
     ["where token.id = due.id and token.open_parents <= due.n", "where token.id = due.id"],
-    [PROPERTY],
+    [sqlTest("dependencies")],
   ),
   plant(
     "schedule-forgotten",
     "a freed child runs at once though it was scheduled for later",
     DEPENDENCIES,
     ["from freed where freed.at > v_now", "from freed where false"],
-    [PROPERTY],
+    [sqlTest("dependencies")],
   ),
   plant(
     "open-jobs-dropped",
@@ -134,7 +134,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       "perform queue.put_ready(v_dead.job_id, 0::smallint);",
       "perform queue.put_ready(v_dead.job_id, v_dead.attempts);",
     ],
-    [PROPERTY],
+    [sqlTest("redrive")],
   ),
   plant(
     "dry-run-acts",
@@ -144,6 +144,6 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
       "    if not coalesce(p_dry_run, false) then\n      -- Whoever",
       "    if true then\n      -- Whoever",
     ],
-    [PROPERTY],
+    [sqlTest("redrive")],
   ),
 ];

@@ -146,7 +146,8 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
   }
   const waits: readonly number[] = doorbell.isArmed ? ARMED_WAITS_MS : EMPTY_WAITS_MS;
   const poll =
-    Math.min(waits[lane.emptyClaims - 1] ?? pollIntervalMs, pollIntervalMs) * (0.9 + 0.2 * random());
+    Math.min(waits[lane.emptyClaims - 1] ?? pollIntervalMs, pollIntervalMs) *
+    (0.9 + 0.2 * random());
   // Due already, and not to be had: somebody else is at it. Don't run against a closed door.
   const due = Math.max(nextDueMs ?? Infinity, Math.min(lane.emptyClaims * 5, 100));
   lane.nextClaimAt = clock.now() + Math.min(poll, due);

@@ -57,10 +57,12 @@ export class Link {
     }
   }
 
-  /** Makes one call. Rejects as the call does; if the database is at fault, whoever asks `ready` then waits. */
-  async call<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  /**
+   * Makes one call. Rejects as the call does, or when `signal` aborts; if the database is at fault, whoever asks `ready` then waits.
+   */
+  async call<T>(run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     try {
-      return await this.#withPatience(run);
+      return await this.#withPatience(run, signal);
     } catch (error) {
       if (isOutage(error) && !this.isDown) {
         this.#lastError = error;
@@ -77,9 +79,9 @@ export class Link {
       await pause(backoffDelay(RECONNECT, this.#failures, random()), signal, clock);
       this.#failures += 1;
       try {
-        await this.#withPatience((patience) => greet(this.#claims === 0, patience));
+        await this.#withPatience((patience) => greet(this.#claims === 0, patience), signal);
       } catch (error) {
-        if (isOutage(error)) continue;
+        if (isOutage(error) || signal.aborted) continue;
         // It answers, if only to complain: the loops will find out what about.
       }
       this.#lastError = undefined;
@@ -89,14 +91,12 @@ export class Link {
     }
   }
 
-  async #withPatience<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { clock, callTimeoutMs } = this.#options;
-    const patience = deadline(
-      callTimeoutMs,
-      () => new CallTimeout(callTimeoutMs),
-      undefined,
-      clock,
-    );
+  async #withPatience<T>(
+    run: (signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const { clock, callTimeoutMs: ms } = this.#options;
+    const patience = deadline(ms, () => new CallTimeout(ms), signal, clock);
     try {
       return await run(patience.signal);
     } finally {

@@ -31,7 +31,7 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
     const wait = failures === 0 ? leaseMs / 3 : backoffDelay(EXTEND_RETRY, failures - 1, random());
     await pause(wait, signal, clock);
     try {
-      if (!signal.aborted) await extendOnce(parts);
+      if (!signal.aborted) await extendOnce(parts, signal);
       failures = 0;
     } catch (error) {
       failures += 1;
@@ -41,13 +41,13 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
   }
 }
 
-export async function extendOnce(parts: UpkeepParts): Promise<void> {
+async function extendOnce(parts: UpkeepParts, stop: AbortSignal): Promise<void> {
   const { settings, link, book, verdicts } = parts;
   const leases = book.ids;
   if (leases.length === 0) return;
   const sentAt = settings.clock.now();
   const request = { worker: parts.worker(), leases, leaseMs: settings.leaseMs };
-  const answer = await link.call((signal) => extendLeases(settings.sql, request, signal));
+  const answer = await link.call((signal) => extendLeases(settings.sql, request, signal), stop);
   book.extend(answer.alive, sentAt + settings.leaseMs);
   for (const lease of book.missing(leases, answer.alive)) {
     // What has ended is on its way to the database, which will judge by itself.
@@ -70,8 +70,9 @@ function loseExpired({ settings, book, verdicts }: UpkeepParts): void {
 export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, link } = parts;
   await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
-    const isKnown = await link.call((patience) =>
-      heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
+    const isKnown = await link.call(
+      (patience) => heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
+      signal,
     );
     if (!isKnown) await parts.register();
   });
@@ -81,7 +82,8 @@ export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promis
 export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, link } = parts;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
-    await link.call((patience) => maintain(settings.sql, patience));
+    // Not waited for when the worker stops: whatever it was doing, somebody else will do.
+    await link.call((patience) => maintain(settings.sql, patience), signal);
   });
 }
 
@@ -100,7 +102,7 @@ async function every(
     try {
       if (!signal.aborted) await act();
     } catch (error) {
-      if (!link.isDown) logger.warn(failure, { error });
+      if (!link.isDown && !signal.aborted) logger.warn(failure, { error });
     }
     await pause(periodMs * (0.75 + 0.5 * random()), signal, clock);
   }

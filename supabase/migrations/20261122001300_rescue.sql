@@ -132,9 +132,11 @@ begin
     delete from queue.bells
     where ctid = any (array(
       select bell.ctid from queue.bells as bell
-      join queue.workers as worker on worker.id = bell.worker_id
-      where worker.seen_at < v_now - v_settings.worker_timeout
-      for update of bell skip locked
+      where not exists (
+        select from queue.workers as worker
+        where worker.id = bell.worker_id and worker.seen_at >= v_now - v_settings.worker_timeout
+      )
+      for update skip locked
     ));
     -- A worker's row outlives it as long as the runs that name it.
     delete from queue.workers as worker

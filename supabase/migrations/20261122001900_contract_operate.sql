@@ -98,7 +98,7 @@ declare
   v_url text;
   v_token text;
 begin
-  if not exists (select from queue.ready)
+  if cardinality(queue.lines(null, null, null)) = 0
     and not exists (select from queue.scheduled as token where token.at <= queue.clock())
     and not exists (select from queue.leases as lease where lease.expires_at < queue.clock())
   then

@@ -5,6 +5,7 @@ const echo = defineJob("test.echo", { input: unchecked<unknown>() });
 const flaky = defineJob("test.flaky", { backoff: { base: 250, jitter: 0 } });
 const doomed = defineJob("test.doomed", { maxRetries: 0 });
 const patient = defineJob("test.patient");
+const stray = defineJob("test.stray");
 const strict = defineJob("test.strict", {
   maxRetries: 7,
   queue: "strict-queue",
@@ -37,6 +38,8 @@ export const handlers = [
     });
   }),
   implement(strict, () => undefined),
+  // Nobody waits for this promise.
+  implement(stray, () => void Promise.reject(new Error("stray"))),
 ];
 
 export async function seed(queue: Queue): Promise<void> {

@@ -28,7 +28,7 @@ describeWithDatabase(
         run.out,
         /Database +Postgres \d+[.\d]* at 127.0.0.1:\d+\/\w+ +\d+ migrations applied/,
       );
-      assert.match(run.out, /Jobs +5 types in .*app.fixture.ts\n +test.echo, test.flaky/);
+      assert.match(run.out, /Jobs +6 types in .*app.fixture.ts\n +test.echo, test.flaky/);
       assert.match(run.out, /✓ completed at the first attempt +2 {2}test.echo × 2/);
       assert.match(run.out, /✓ completed when it was due +1 /);
       assert.match(run.out, /✓ completed after the jobs it waited for +1 /);
@@ -111,7 +111,7 @@ it("dev keeps a local Postgres, runs what a second terminal enqueues, and stops 
       cwd,
       env,
     });
-    await enqueue.waitFor('{"from":"elsewhere"}');
+    await enqueue.waitFor('{"from":"elsewhere"}', { timeoutMs: 60_000 });
     assert.equal((await enqueue.exited).code, 0);
     const [, id = ""] = /Job (\d+) enqueued/.exec(enqueue.output()) ?? [];
     await dev.waitFor(new RegExp(`✓ test.echo +#${id} `));

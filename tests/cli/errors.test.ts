@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { describeWithDatabase } from "../support/suite.ts";
-import { APP, type CliRun, cli } from "./run.ts";
+import { APP, type CliRun, cli, FAILING_SEED } from "./run.ts";
 
 /** What every expected failure has in common: an exit code, a message in three parts, no stack. */
 function assertFailure(run: CliRun, code: number, message: RegExp): void {
@@ -148,7 +148,7 @@ describe("millrace without a database to work with", () => {
   });
 });
 
-describeWithDatabase("millrace with a database that is not right", (context) => {
+describeWithDatabase("millrace with a database or an application that is not right", (context) => {
   const millrace = (...argv: string[]): Promise<CliRun> =>
     cli(argv, { env: { DATABASE_URL: context.db.url } });
 
@@ -206,6 +206,11 @@ describeWithDatabase("millrace with a database that is not right", (context) => 
     });
   });
 
+  it("a queue that was installed without a record of its migrations: exit 4, and dev works with it", async () => {
+    assertFailure(await millrace("migrate", "up"), 4, /no migration is recorded as applied/);
+    assert.equal((await millrace("dev", APP, "--once", "--no-seed")).code, 0);
+  });
+
   it("a role that may not do it: exit 1, and whom to ask", async () => {
     const url = await context.db.loginUrl("millrace_worker");
 
@@ -220,6 +225,18 @@ describeWithDatabase("millrace with a database that is not right", (context) => 
     assertFailure(await millrace("why", "424242"), 1, /Job 424242 does not exist/);
     assertFailure(await millrace("jobs", "show", "424242"), 1, /Job 424242 does not exist/);
     assertFailure(await millrace("queues", "pause", "no-such"), 1, /unknown queue: 'no-such'/);
+  });
+
+  it("a seed that fails: which one, and why", async () => {
+    const run = await cli(["dev", FAILING_SEED, "--once"], {
+      env: { DATABASE_URL: context.db.url },
+    });
+
+    assertFailure(
+      run,
+      1,
+      /seed\(\) of .* failed: Payload is invalid at to: must be there\n {2}fix .*--no-seed/,
+    );
   });
 
   it("a stop in the middle of a command: exit 130", async () => {

@@ -8,6 +8,9 @@ export const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.u
 /** A small application with a job for each way an attempt can end. */
 export const APP = fileURLToPath(new URL("./app.fixture.ts", import.meta.url));
 
+/** An application whose seed makes a job with a payload that does not fit. */
+export const FAILING_SEED = fileURLToPath(new URL("./failing-seed.fixture.ts", import.meta.url));
+
 export interface CliRun {
   readonly code: number;
   /** What went to stdout, without colours. */

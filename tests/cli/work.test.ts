@@ -147,6 +147,23 @@ describeWithDatabase("millrace work", (context) => {
     await cli(["jobs", "cancel", id], { env: { DATABASE_URL: context.db.url } });
   });
 
+  it("an error that escapes from a handler's own promises stops the worker gracefully: exit 1", async () => {
+    const id = await enqueue("test.stray");
+    const other = await enqueue("test.patient");
+
+    const worker = spawnScript(MAIN, {
+      args: ["work", APP, "--stop-timeout", "100ms"],
+      env: { DATABASE_URL: context.db.url },
+    });
+    const exit = await worker.exited;
+
+    assert.equal(exit.code, 1, worker.output());
+    assert.match(worker.output(), /An error escaped from the application; stopping Error: stray/);
+    assert.match(worker.output(), new RegExp(`✓ test.stray +#${id}`));
+    assert.match(worker.output(), new RegExp(`#${other} .*given back`));
+    await cli(["jobs", "cancel", other], { env: { DATABASE_URL: context.db.url } });
+  });
+
   it("a long backlog has a bar where somebody watches, and failures stay above it", async () => {
     await context.db.sql`
       select count(*) from public.enqueue_jobs((

@@ -139,7 +139,7 @@ describeOnEachServer("statements that lock several rows", (context) => {
       assert.deepEqual([await race.status(early), await race.status(late)], ["pending", "pending"]);
     }));
 
-  it("two thousand bulk completions of random order end without one deadlock", () =>
+  it("ninety bulk failures of overlapping jobs in opposite orders end without one deadlock", () =>
     withRace(context.db, async (race) => {
       const sessions = [race.ann, race.bob, race.eve];
       await context.db.sql`select public.enqueue_job(${race.type}) from generate_series(1, 60)`;

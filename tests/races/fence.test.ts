@@ -146,6 +146,21 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
       assert.deepEqual(await race.trail(held.id), ["failed>scheduled"]);
     }));
 
+  it("a bulk completion of a lease that was rescued and claimed again is refused", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await context.db.sql`select public.cleanup_stuck_jobs()`;
+      await race.claim();
+
+      const [row] = await race.bob<{ refused: number }[]>`
+        select json_array_length(queue.advance(
+          1, array[${held.lease}::bigint], array[${held.id}::bigint], array[1], null) -> 'refused') as refused`;
+
+      assert.equal(row?.refused, 1);
+      assert.equal(await race.status(held.id), "processing");
+    }));
+
   it("two bulk completions of the same jobs complete each once", () =>
     withRace(context.db, async (race) => {
       const held = await race.hold();

@@ -54,7 +54,7 @@ interface Sessions {
 const opened = new WeakMap<TestDatabase, Sessions>();
 let count = 0;
 
-/** Runs a test with three sessions. Those that a failed test left waiting are not used again. */
+/** Runs a test with three sessions. After a failed one they are ended, with the locks they hold. */
 export async function withRace(
   db: TestDatabase,
   test: (race: Race) => Promise<void>,
@@ -64,18 +64,24 @@ export async function withRace(
   const { ann, bob, eve, pids } = sessions;
   count += 1;
   const type = `race-${count}`;
-  await test({
-    db,
-    type,
-    ann,
-    bob,
-    eve,
-    ...makeSteps(db, type),
-    untilItWaits: (session, statement) => untilItWaits(db, pids.get(session) ?? -1, statement),
-  });
-  for (const session of pids.keys()) await session`rollback`;
-  for (const session of pids.keys()) await session`reset lock_timeout`;
-  opened.set(db, sessions);
+  try {
+    await test({
+      db,
+      type,
+      ann,
+      bob,
+      eve,
+      ...makeSteps(db, type),
+      untilItWaits: (session, statement) => untilItWaits(db, pids.get(session) ?? -1, statement),
+    });
+    for (const session of pids.keys()) await session`rollback`;
+    for (const session of pids.keys()) await session`reset lock_timeout`;
+    opened.set(db, sessions);
+  } catch (error) {
+    for (const session of pids.keys()) void session.end({ timeout: 0 });
+    await db.superSql`select pg_terminate_backend(pid) from unnest(${[...pids.values()]}::integer[]) as pid`;
+    throw error;
+  }
 }
 
 async function open(db: TestDatabase): Promise<Sessions> {

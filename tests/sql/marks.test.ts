@@ -91,7 +91,8 @@ describeOnEachServer("a claim that goes on from its mark", (context) => {
   });
 
   it("a transaction that enqueued early and commits late loses nothing", async () => {
-    const { enqueue } = rigOf(context.db);
+    const { enqueue, start } = rigOf(context.db);
+    await start("commit");
     const producer = context.db.connect({ max: 1 });
 
     const { late, mark } = await producer.begin(async (tx) => {

@@ -169,6 +169,21 @@ describeWithDatabase(
       assert.ok(measured.buffers <= 500, `${measured.buffers} pages`);
     });
 
+    const LOOKS = [
+      "select * from public.job_queue where id = 500000",
+      "select * from public.queue_jobs where id = 500000",
+      "select * from public.job_status_history where job_id = 50000 order by seq, part",
+      "select queue.job_outcome(50000)",
+    ];
+    for (const statement of LOOKS) {
+      it(`one job is looked up in at most 300 pages: ${statement}`, async () => {
+        const measured = await measure(statement);
+
+        assert.ok(measured.answer);
+        assert.ok(measured.buffers <= 300, `${measured.buffers} pages`);
+      });
+    }
+
     it("a claim of a type without jobs comes back empty at once", async () => {
       const measured = await measure("select * from public.get_next_job('w', array['rare'])");
 

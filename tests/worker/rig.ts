@@ -53,10 +53,13 @@ export async function withWorker(
   });
   const queue = createQueue({ sql });
   const seen: Rig["seen"] = (kind, count = 1) =>
-    eventually(() => {
-      const found = events.filter((event) => event.kind === kind);
-      return found.length >= count ? (found as never) : undefined;
-    });
+    eventually(
+      () => {
+        const found = events.filter((event) => event.kind === kind);
+        return found.length >= count ? (found as never) : undefined;
+      },
+      { timeoutMs: 30_000 },
+    );
   try {
     await worker.start();
     await work({

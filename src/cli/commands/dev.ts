@@ -1,4 +1,5 @@
 import { createQueue } from "../../client/create-queue.ts";
+import { isInstalledOtherwise } from "../../db/inspect-migrations.ts";
 import { endingsSince, markStart, type StartMark, sampleJob } from "../../db/inspect-run.ts";
 import { checkServerVersion } from "../../db/inspect-server.ts";
 import { migrate } from "../../db/migrate.ts";
@@ -35,7 +36,8 @@ export async function dev(context: CliContext, path: string, options: DevOptions
     ...(options.port !== undefined && { port: options.port }),
   });
   const { version: serverVersion } = await checkServerVersion(database.sql);
-  const applied = (await migrate(database.sql)).length;
+  const isInstalled = await isInstalledOtherwise(database.sql);
+  const applied = isInstalled ? 0 : (await migrate(database.sql)).length;
   const mark = await markStart(database.sql);
   if (options.seed) await seed(application, database);
   await tellReady(context, {

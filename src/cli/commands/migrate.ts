@@ -1,6 +1,8 @@
+import { isInstalledOtherwise } from "../../db/inspect-migrations.ts";
 import { checkServerVersion } from "../../db/inspect-server.ts";
 import { migrate, migrationSql, migrationStatus, readMigrations } from "../../db/migrate.ts";
 import { SCHEMA_VERSION, schemaVersion } from "../../db/schema-version.ts";
+import { CliError } from "../cli-error.ts";
 import type { CliContext, CommandResult } from "../context.ts";
 import { openDatabase } from "../database.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -11,6 +13,7 @@ import { countOf } from "../output/words.ts";
 export async function migrateUp(context: CliContext): CommandResult {
   const { sql, place } = await openDatabase(context, { schema: "any", mayCreate: true });
   await checkServerVersion(sql);
+  if (await isInstalledOtherwise(sql)) throw installedOtherwise(place);
   const { terminal } = context;
   const applied = await migrate(sql, {
     onApplied: ({ version, name }) => {
@@ -27,6 +30,16 @@ export async function migrateUp(context: CliContext): CommandResult {
       : `${countOf(applied.length, "migration")} applied to ${place}: schema version ${SCHEMA_VERSION}`,
   );
   return undefined;
+}
+
+function installedOtherwise(place: string): CliError {
+  return new CliError({
+    code: "INSTALLED_OTHERWISE",
+    what: `The queue is installed on ${place}, and no migration is recorded as applied`,
+    why: "Its SQL was run by other means than millrace and the Supabase CLI, so it is not known what is missing",
+    fix: "Record the versions that `millrace migrate status` lists in supabase_migrations.schema_migrations",
+    exitCode: EXIT.schema,
+  });
 }
 
 /** Shows which migrations are applied. */

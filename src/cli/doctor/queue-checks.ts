@@ -1,3 +1,4 @@
+import { isInstalledOtherwise } from "../../db/inspect-migrations.ts";
 import {
   forbiddenFunctions,
   partitionsAhead,
@@ -5,7 +6,7 @@ import {
   workerFacts,
 } from "../../db/inspect-queue.ts";
 import { migrationStatus } from "../../db/migrate.ts";
-import { SCHEMA_VERSION, schemaVersion } from "../../db/schema-version.ts";
+import { SCHEMA_VERSION } from "../../db/schema-version.ts";
 import type { Sql } from "../../db/sql.ts";
 import { count, countOf } from "../output/words.ts";
 import { fault, ok, type Verdict, warning } from "./finding.ts";
@@ -43,10 +44,9 @@ export function checkSchemaVersion(version: number | null): Verdict {
 }
 
 export async function checkMigrations(sql: Sql): Promise<Verdict> {
-  const all = await migrationStatus(sql);
-  const missing = all.filter((one) => !one.isApplied);
+  const missing = (await migrationStatus(sql)).filter((one) => !one.isApplied);
   if (missing.length === 0) return ok("Every migration is applied");
-  if (missing.length === all.length && (await schemaVersion(sql)) !== null) {
+  if (await isInstalledOtherwise(sql)) {
     return warning(
       "The queue is installed, and no migration is recorded as applied",
       "It was installed by other means than millrace and the Supabase CLI; neither can bring it up to date like this",

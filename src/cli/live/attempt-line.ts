@@ -31,8 +31,7 @@ export function attemptLine(
     ["faint", `#${job.id}`.padEnd(5)],
     [job.attempt > 1 ? "notice" : "faint", `  ${job.attempt}/${job.maxAttempts}`],
     ["plain", `  ${duration(event.durationMs).padStart(7)}  `],
-    // What went wrong is worth the room; how long it waited is not, then.
-    ["faint", event.kind === "completed" ? `waited ${duration(job.waitMs).padStart(6)}  ` : ""],
+    ["faint", waitOf(event)],
   ];
   const room = width - head.reduce((sum, [, text]) => sum + visibleWidth(text), 0);
   const note = oneLine(noteOf(event), Math.max(20, room));
@@ -41,6 +40,12 @@ export function attemptLine(
     .map(([one, text]) => style(one, text))
     .join("")
     .trimEnd();
+}
+
+/** Later attempts waited for their backoff; and what went wrong is worth the room more. */
+function waitOf({ kind, job }: AttemptEnded): string {
+  const isTold = kind === "completed" && job.attempt === 1;
+  return isTold ? `waited ${duration(job.waitMs).padStart(6)}  ` : "";
 }
 
 function toneOfNote({ kind }: AttemptEnded): "bad" | "notice" | "faint" {

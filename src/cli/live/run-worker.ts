@@ -28,7 +28,7 @@ export interface RunReport {
 }
 
 /** `--once` does not wait for jobs that fall due later than this. */
-export const ONCE_HORIZON_MS = 60_000;
+const ONCE_HORIZON_MS = 60_000;
 
 /** Works until the queue is empty or somebody asks for the end; the first signal lets handlers finish, the second does not. */
 export async function runWorker(context: CliContext, request: RunRequest): Promise<RunReport> {
