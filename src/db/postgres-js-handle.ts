@@ -59,7 +59,7 @@ export function inPostgresJsTransaction(
   };
 }
 
-export function hostOf(client: PostgresJsClient): string {
+function hostOf(client: PostgresJsClient): string {
   const { host, port, path } = client.options;
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
 }

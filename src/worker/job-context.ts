@@ -4,8 +4,8 @@ import type { AttemptNumber, HandlerContext, HandlerTransaction } from "../core/
 import { parseOutput } from "../core/input.ts";
 import { encodeResult } from "../core/json.ts";
 import { type Logger, withFields } from "../core/logger.ts";
+import { parentResults, reportProgress, settleOne } from "../db/attempt-functions.ts";
 import type { Sql } from "../db/sql.ts";
-import { parentResults, reportProgress, settleOne } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import { ProgressReporter } from "./progress.ts";
 import type { Verdicts } from "./verdicts.ts";

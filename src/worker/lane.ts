@@ -157,7 +157,8 @@ export class Lane {
   isStalled(now: number): boolean {
     const stalledMs = now - this.lastFreedAt;
     if (this.buffered === 0 || this.hasFreeSlot || stalledMs < this.horizonMs) return false;
-    this.#runMs = Math.max(this.#runMs ?? 0, stalledMs);
+    // None has ended yet: the runs are longer than this.
+    this.#runMs = Math.max(this.#runMs ?? 0, stalledMs * 2);
     this.#plan();
     return true;
   }

@@ -1,5 +1,5 @@
+import { type SettledOutcome, type SettlementDetail, settleOne } from "../db/attempt-functions.ts";
 import { isAboutData } from "../db/sqlstate.ts";
-import { type SettledOutcome, type SettlementDetail, settleOne } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 import type { LaneLoopParts } from "./lane-loop.ts";

@@ -1,5 +1,6 @@
 import type { Clock } from "../core/clock.ts";
-import type { AdvanceRequest, SettledOutcome, SettlementDetail } from "../db/worker-functions.ts";
+import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
+import type { AdvanceRequest } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 

@@ -5,7 +5,7 @@ import { toJobError } from "../core/job-error.ts";
 import { encodeResult, storableText } from "../core/json.ts";
 import type { Logger } from "../core/logger.ts";
 import { Outcome } from "../core/outcomes.ts";
-import type { SettledOutcome, SettlementDetail } from "../db/worker-functions.ts";
+import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Events } from "./events.ts";

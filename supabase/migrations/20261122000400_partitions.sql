@@ -165,6 +165,8 @@ begin
     execute format('drop table queue.%I', 'jobs_p' || v_part.number);
     execute format('drop table queue.%I', 'runs_p' || v_part.number);
     delete from queue.partitions as part where part.number = v_part.number;
+    perform queue.note('partition_dropped', null, jsonb_build_object(
+      'number', v_part.number, 'first_id', v_part.first_id, 'end_id', v_part.end_id));
     v_dropped := v_dropped + 1;
   end loop;
   return v_dropped;

@@ -48,7 +48,7 @@ begin
     when p_error is null or jsonb_typeof(p_error) = 'null' then '{"message": "unknown error"}'::jsonb
     when jsonb_typeof(p_error) <> 'object' then jsonb_build_object('message', left(p_error #>> '{}', 8192))
     when pg_column_size(p_error) <= 32768 then case
-      when p_error ? 'message' then p_error else p_error || '{"message": "unknown error"}' end
+      when p_error ->> 'message' is not null then p_error else p_error || '{"message": "unknown error"}' end
     else jsonb_build_object(
       'name', left(p_error ->> 'name', 200), 'message', left(coalesce(p_error ->> 'message', 'unknown error'), 8192),
       'stack', left(p_error ->> 'stack', 8192), 'truncated', true)

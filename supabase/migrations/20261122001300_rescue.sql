@@ -115,6 +115,7 @@ declare
   v_made integer := 0;
   v_dropped integer := 0;
   v_pruned integer := 0;
+  v_expired integer := 0;
 begin
   -- One maintainer at a time does the rest; the others go on with their work.
   if pg_try_advisory_xact_lock(hashtextextended('millrace.maintain', 0)) then
@@ -149,6 +150,10 @@ begin
       where old.failed_at < v_now - v_settings.failed_retention
       for update skip locked
     ));
+    get diagnostics v_expired = row_count;
+    if v_expired > 0 then
+      perform queue.note('dead_letters_expired', null, jsonb_build_object('count', v_expired));
+    end if;
   end if;
   return json_build_object(
     'rescued', v_rescued, 'swept', v_swept, 'promoted', v_promoted, 'partitions_made', v_made,

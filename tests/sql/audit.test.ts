@@ -120,6 +120,29 @@ describeOnEachServer("the audit", (context) => {
     );
   });
 
+  it("tells which ids went with a partition, and how many dead letters grew too old", async () => {
+    const { bury, enqueue, clear, sql } = rigOf(context.db);
+    const id = await bury("old");
+    await clear();
+    await sql`select queue.maintain()`;
+    await context.db.advance(86_401_000);
+    await sql`select queue.maintain()`;
+    await enqueue("of-another-day");
+    await context.db.advance(91 * 86_400_000);
+
+    const entries = await written(() => sql`select queue.maintain()`);
+
+    const [part, letters] = entries;
+    assert.deepEqual(
+      entries.map(({ action }) => action),
+      ["partition_dropped", "dead_letters_expired"],
+    );
+    const { number, first_id, end_id } = only(part).detail;
+    assert.equal(number, 1);
+    assert.ok(Number(first_id) <= Number(id) && Number(id) < Number(end_id));
+    assert.ok(Number(letters?.detail["count"]) >= 1);
+  });
+
   it("names the role and the user of the token", async () => {
     const id = await rigOf(context.db).enqueue("by-person");
     const operator = context.db.connectAs("service_role", { sub: "ada@example.com" });
@@ -129,15 +152,20 @@ describeOnEachServer("the audit", (context) => {
     assert.equal(entry?.actor, "service_role:ada@example.com");
   });
 
-  const NOTHING: readonly { what: string; act: (sql: TestSql, id: string) => PromiseLike<unknown> }[] =
-    [
-      { what: "a dry run", act: (sql) => sql`select from public.redrive_jobs(p_dry_run => true)` },
-      { what: "a purge that found nothing", act: (sql) => sql`select public.purge_jobs(p_type => 'nobody')` },
-      { what: "a retry that could not be", act: (sql) => sql`select public.retry_job(999999999)` },
-      { what: "a cancel of an unknown job", act: (sql) => sql`select public.cancel_job(999999999)` },
-      { what: "a cancel of an ended job", act: (sql, id) => sql`select public.cancel_job(${id})` },
-      { what: "maintenance without work", act: (sql) => sql`select queue.maintain()` },
-    ];
+  const NOTHING: readonly {
+    what: string;
+    act: (sql: TestSql, id: string) => PromiseLike<unknown>;
+  }[] = [
+    { what: "a dry run", act: (sql) => sql`select from public.redrive_jobs(p_dry_run => true)` },
+    {
+      what: "a purge that found nothing",
+      act: (sql) => sql`select public.purge_jobs(p_type => 'nobody')`,
+    },
+    { what: "a retry that could not be", act: (sql) => sql`select public.retry_job(999999999)` },
+    { what: "a cancel of an unknown job", act: (sql) => sql`select public.cancel_job(999999999)` },
+    { what: "a cancel of an ended job", act: (sql, id) => sql`select public.cancel_job(${id})` },
+    { what: "maintenance without work", act: (sql) => sql`select queue.maintain()` },
+  ];
   for (const { what, act } of NOTHING) {
     it(`is silent about ${what}`, async () => {
       const { bury } = rigOf(context.db);

@@ -34,7 +34,7 @@ export async function openPlanRecorder(db: TestDatabase): Promise<PlanRecorder &
     max: 1,
     prepare: false,
     onnotice: ({ message }) => {
-      const json = /plan:\n([^]*)$/.exec(message ?? "")?.[1];
+      const json = /plan:\n([\s\S]*)$/.exec(message ?? "")?.[1];
       if (json !== undefined) plans.push((JSON.parse(json) as { Plan: PlanNode }).Plan);
     },
   });
