@@ -9,10 +9,11 @@ import { CLAIM_MUTANTS } from "./mutants/claim.ts";
 import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
 import { LOCK_MUTANTS } from "./mutants/locks.ts";
 import type { Mutant } from "./mutants/mutant.ts";
-import { type Outcome, runMutant } from "./mutants/run-mutant.ts";
+import { type Outcome, runMutant, runTest } from "./mutants/run-mutant.ts";
 import { SETTLE_MUTANTS } from "./mutants/settle.ts";
 import { TYPESCRIPT_MUTANTS } from "./mutants/typescript.ts";
 import { UPKEEP_MUTANTS } from "./mutants/upkeep.ts";
+import { copyRepository, type Workspace } from "./mutants/workspace.ts";
 
 const MUTANTS: readonly Mutant[] = [
   ...CLAIM_MUTANTS,
@@ -45,19 +46,50 @@ async function main(names: readonly string[], options: Options): Promise<void> {
     for (const line of table(chosen)) console.log(line);
     return;
   }
-  const queue = [...chosen];
-  const outcomes: Outcome[] = [];
-  const work = async (): Promise<void> => {
-    for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
-      const outcome = await runMutant(mutant, options.postgres);
+  const sound = await copyRepository();
+  try {
+    if (!(await isSound(sound, chosen, options))) return;
+    const outcomes: Outcome[] = [];
+    await inTurns(chosen, options.atOnce, async (mutant) => {
+      const outcome = await runMutant(sound, mutant, options.postgres);
       outcomes.push(outcome);
-      console.log(
-        `${outcome.verdict.padEnd(8)} ${outcome.name} (${outcome.ms} ms) ${outcome.notes[0] ?? ""}`,
-      );
-    }
+      const { verdict, name, ms, notes } = outcome;
+      console.log(`${verdict.padEnd(8)} ${name} (${ms} ms) ${notes[0] ?? ""}`);
+    });
+    await report(outcomes, names.length === 0);
+  } finally {
+    await sound.remove();
+  }
+}
+
+/** A failure tells something only of a test that passes without the bug. */
+async function isSound(
+  sound: Workspace,
+  mutants: readonly Mutant[],
+  { atOnce, postgres }: Options,
+): Promise<boolean> {
+  const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
+  const failed: string[] = [];
+  await inTurns(tests, atOnce, async (test) => {
+    const { code, output } = await runTest(sound.folder, test, postgres);
+    if (code !== 0) failed.push(`${test} fails without any bug planted:\n${output.slice(-2000)}`);
+  });
+  for (const words of failed) console.log(words);
+  if (failed.length > 0) process.exitCode = 1;
+  else console.log(`${tests.length} test files pass without any bug planted`);
+  return failed.length === 0;
+}
+
+async function inTurns<T>(
+  items: readonly T[],
+  atOnce: number,
+  act: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  const work = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await act(item);
   };
-  await Promise.all(Array.from({ length: options.atOnce }, work));
-  await report(outcomes, names.length === 0);
+  await Promise.all(Array.from({ length: atOnce }, work));
 }
 
 async function report(outcomes: readonly Outcome[], isComplete: boolean): Promise<void> {

@@ -1,13 +1,6 @@
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import type { Edit, Mutant } from "./mutant.ts";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-/** All that tests need; packages are linked. */
-const COPIED = ["src", "tests", "scripts", "supabase", "examples", "package.json", "tsconfig.json"];
+import type { Mutant } from "./mutant.ts";
+import type { Workspace } from "./workspace.ts";
 
 /**
  * killed: a test failed. survived: all passed. broken: the edit does not fit the sources, or nothing was tested with it.
@@ -22,10 +15,14 @@ export interface Outcome {
   readonly ms: number;
 }
 
-/** Plants the bug in a copy of the repository and runs its tests, until one notices, on one version of Postgres. */
-export async function runMutant(mutant: Mutant, postgres: number): Promise<Outcome> {
+/** Plants the bug in a copy and runs its tests, until one notices, on one version of Postgres. */
+export async function runMutant(
+  sound: Workspace,
+  mutant: Mutant,
+  postgres: number,
+): Promise<Outcome> {
   const startedAt = Date.now();
-  const folder = await mkdtemp(join(tmpdir(), "millrace-mutant-"));
+  const sick = await sound.copy();
   const outcome = (verdict: Verdict, notes: readonly string[]): Outcome => ({
     name: mutant.name,
     verdict,
@@ -33,11 +30,10 @@ export async function runMutant(mutant: Mutant, postgres: number): Promise<Outco
     ms: Date.now() - startedAt,
   });
   try {
-    await copyRepository(folder);
-    const misfit = await applyEdits(folder, mutant.edits);
+    const misfit = await sick.apply(mutant.edits);
     if (misfit) return outcome("broken", [misfit]);
     for (const test of mutant.tests) {
-      const { code, output } = await runTests(folder, test, postgres);
+      const { code, output } = await runTest(sick.folder, test, postgres);
       if (code === 0) continue;
       const failures = failedTests(output);
       return failures.length > 0
@@ -46,40 +42,12 @@ export async function runMutant(mutant: Mutant, postgres: number): Promise<Outco
     }
     return outcome("survived", []);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await sick.remove();
   }
 }
 
-async function copyRepository(folder: string): Promise<void> {
-  for (const name of COPIED) await cp(join(ROOT, name), join(folder, name), { recursive: true });
-  await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"));
-}
-
-/** Says which edit does not fit, if one does not. */
-async function applyEdits(folder: string, edits: readonly Edit[]): Promise<string | undefined> {
-  for (const { file, from, to, every } of edits) {
-    const path = join(folder, await resolveFile(folder, file));
-    const text = await readFile(path, "utf8");
-    const count = text.split(from).length - 1;
-    if (count === 0 || (count > 1 && !every)) return `${file} holds ${count} times: ${from}`;
-    await writeFile(
-      path,
-      text.replaceAll(from, () => to),
-    );
-  }
-  return undefined;
-}
-
-/** Migrations are named without the time that their file names begin with. */
-async function resolveFile(folder: string, file: string): Promise<string> {
-  const prefix = "supabase/migrations/";
-  if (!file.startsWith(prefix)) return file;
-  const names = await readdir(join(folder, prefix));
-  const name = names.find((one) => one.endsWith(`_${file.slice(prefix.length)}`));
-  return prefix + (name ?? file.slice(prefix.length));
-}
-
-function runTests(
+/** Runs a test file in that folder, without a pooler between. */
+export function runTest(
   folder: string,
   test: string,
   postgres: number,
@@ -87,15 +55,19 @@ function runTests(
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ["--import", "tsx", "scripts/test.ts", test], {
       cwd: folder,
-      env: { ...process.env, MILLRACE_TEST_POSTGRES: String(postgres), NO_COLOR: "1" },
+      env: {
+        ...process.env,
+        MILLRACE_TEST_POSTGRES: String(postgres),
+        MILLRACE_TEST_POOLER: "direct",
+        NO_COLOR: "1",
+      },
     });
     let output = "";
-    child.stdout.on("data", (chunk: Buffer) => {
+    const collect = (chunk: Buffer): void => {
       output += chunk.toString();
-    });
-    child.stderr.on("data", (chunk: Buffer) => {
-      output += chunk.toString();
-    });
+    };
+    child.stdout.on("data", collect);
+    child.stderr.on("data", collect);
     child.once("error", reject);
     child.once("close", (code) => resolve({ code, output }));
   });

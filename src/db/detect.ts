@@ -2,9 +2,9 @@ import { InvalidOptionError } from "../core/errors.ts";
 import { fromPg, inPgTransaction, type PgPool, type PgQueryable } from "./pg.ts";
 import {
   fromPostgresJs,
-  inPostgresJsTransaction,
   type PostgresJsClient,
   type PostgresJsHandle,
+  query,
 } from "./postgres-js-handle.ts";
 import type { Queryable, Sql, SqlParam, SqlRow } from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
@@ -30,16 +30,21 @@ export function toSql(handle: unknown): Sql {
  * An open transaction of whatever driver or ORM, told by its shape: postgres.js, node-postgres, Drizzle over either, Kysely,
  * Prisma, or this library's own.
  *
- * Throws InvalidOptionError for anything else.
+ * Throws InvalidOptionError for anything else, and for a pool or client that is no transaction: work on it could not be rolled back.
  */
 export function toQueryable(handle: unknown): Queryable {
-  if (has(handle, "unsafe")) return inPostgresJsTransaction(handle as unknown as PostgresJsHandle);
+  if (isPool(handle)) {
+    throw new InvalidOptionError("tx", "it is a connection, not a transaction", {
+      hint: "Pass what the driver gives to the function of its begin() or transaction().",
+    });
+  }
+  if (has(handle, "unsafe")) return inPostgresJs(handle as unknown as PostgresJsHandle);
   if (has(handle, "$queryRawUnsafe")) return inPrisma(handle as unknown as PrismaClient);
   if (has(handle, "executeQuery", "selectFrom")) return inKysely(handle as unknown as Kysely);
   const behindDrizzle = drizzleClient(handle);
   if (behindDrizzle) return toQueryable(behindDrizzle);
   if (has(handle, "query")) {
-    // Our own port says in which driver's style it wants parameters: its own. node-postgres clients are event emitters.
+    // node-postgres' clients are event emitters; our own transactions are not.
     return has(handle, "on")
       ? inPgTransaction(handle as unknown as PgQueryable)
       : (handle as unknown as Queryable);
@@ -48,6 +53,21 @@ export function toQueryable(handle: unknown): Queryable {
     "tx",
     "it must be a transaction of postgres.js, node-postgres, Drizzle, Kysely, Prisma or this library",
   );
+}
+
+/** What begins transactions is none itself; a reserved connection of postgres.js begins them by statements. */
+function isPool(handle: unknown): boolean {
+  return (
+    has(handle, "begin") ||
+    has(handle, "query", "transaction") ||
+    has(handle, "$transaction") ||
+    typeof property(handle, "totalCount") === "number" ||
+    property(handle, "isTransaction") === false
+  );
+}
+
+function inPostgresJs(tx: PostgresJsHandle): Queryable {
+  return { query: (text, params, options) => query(tx, "the database", text, params, options) };
 }
 
 interface PrismaClient {

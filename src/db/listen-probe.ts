@@ -1,7 +1,7 @@
 import { ListenUnavailableError } from "../core/database-errors.ts";
 import { deadline, raceSignal } from "../core/signals.ts";
 
-/** How long our own notification may take to come back. */
+/** How long our own notification may take to come back, its sending included. */
 const PROBE_MS = 3_000;
 
 export interface ListenProbe {
@@ -9,7 +9,7 @@ export interface ListenProbe {
   offer(payload: string): boolean;
   isSeen(): boolean;
   /** Notifies ourselves by `send` and waits until it arrives. Throws ListenUnavailableError when it does not. */
-  probe(send: (payload: string) => Promise<unknown>): Promise<void>;
+  probe(send: (payload: string, signal: AbortSignal) => Promise<unknown>): Promise<void>;
 }
 
 /**
@@ -34,7 +34,7 @@ export function seeOwnNotification(signal: AbortSignal): ListenProbe {
     async probe(send) {
       const patience = deadline(PROBE_MS, () => unavailable(), signal);
       try {
-        await send(nonce);
+        await raceSignal(send(nonce, patience.signal), patience.signal);
         await raceSignal(arrival, patience.signal);
       } finally {
         patience.release();

@@ -1,8 +1,17 @@
 import { backoffDelay } from "../core/backoff.ts";
-import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { DatabaseUnreachableError, QueueSqlError } from "../core/database-errors.ts";
+import { Limiter } from "../core/limiter.ts";
 import { pause, raceSignal } from "../core/signals.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
-import type { QueryOptions, Sql, SqlParam, SqlRow, SqlTransaction } from "./sql.ts";
+import type {
+  Listening,
+  ListenOptions,
+  QueryOptions,
+  Sql,
+  SqlParam,
+  SqlRow,
+  SqlTransaction,
+} from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
 
 /** The part of node-postgres that is used here; its pools and clients both have it. */
@@ -13,13 +22,18 @@ export interface PgQueryable {
 export interface PgPool extends PgQueryable {
   connect(): Promise<PgClient>;
   on(event: "error", listener: (error: Error) => void): unknown;
-  readonly options?: { readonly host?: string | undefined; readonly port?: number | undefined };
+  readonly options?: {
+    readonly host?: string | undefined;
+    readonly port?: number | undefined;
+    readonly max?: number | undefined;
+  };
 }
 
 export interface PgClient extends PgQueryable {
   release(error?: Error | boolean): void;
   on(event: "notification", listener: (message: { payload?: string | undefined }) => void): unknown;
   on(event: "error" | "end", listener: (error?: Error) => void): unknown;
+  removeListener(event: "error", listener: (error?: Error) => void): unknown;
 }
 
 export interface PgOptions {
@@ -27,16 +41,35 @@ export interface PgOptions {
   readonly pooled?: boolean;
 }
 
-/** Makes a node-postgres pool usable here; whoever made the pool ends it. */
+/** Connections of a pool that transactions leave to the statements in between, such as those that keep leases alive. */
+const KEPT_FREE = 3;
+
+/**
+ * Makes a node-postgres pool usable here; whoever made the pool ends it. Give it at least four connections (`max`): one is used for
+ * LISTEN, and handlers' transactions must not keep the worker from its own statements. With fewer than three LISTEN is not tried.
+ */
 export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
   const host = `${pool.options?.host ?? "localhost"}:${pool.options?.port ?? 5432}`;
+  const max = pool.options?.max ?? 10;
+  const transactions = new Limiter(Math.max(1, max - KEPT_FREE));
+  let canPrepare = !pooled;
   // An idle client that breaks is an 'error' event, which ends the process when nobody listens. The pool replaces the client itself.
   pool.on("error", () => undefined);
   return {
-    query: (text, params, options) =>
-      run(pool, host, text, params, pooled ? { ...options, prepare: false } : options),
-    transaction: (work) => transaction(pool, host, work),
+    async query(text, params, options) {
+      const prepare = canPrepare && options?.prepare === true;
+      try {
+        return await run(pool, host, text, params, { ...options, prepare });
+      } catch (error) {
+        if (!prepare || !isLostStatement(error)) throw error;
+        // A pooler hands out connections that don't know our statements. It refused this one before it ran, so once more without.
+        canPrepare = false;
+        return run(pool, host, text, params, { ...options, prepare: false });
+      }
+    },
+    transaction: (work) => transactions.run(() => transaction(pool, host, work)),
     ...(!pooled &&
+      max >= KEPT_FREE &&
       ({
         listen: (channel, onPayload, options) => listen(pool, host, channel, onPayload, options),
       } satisfies Pick<Sql, "listen">)),
@@ -50,6 +83,11 @@ export function inPgTransaction(client: PgQueryable, host = "the database"): Sql
     query: (text, params, options) => run(client, host, text, params, options),
     driver: client,
   };
+}
+
+/** A prepared statement exists already, or does not exist: somebody hands our connections around. */
+function isLostStatement(error: unknown): boolean {
+  return error instanceof QueueSqlError && ["26000", "42P05"].includes(error.sqlstate);
 }
 
 /** node-postgres prepares a statement when it has a name; the same text must always have the same one. */
@@ -110,6 +148,9 @@ async function transaction<T>(
 ): Promise<T> {
   const client = await checkOut(pool, host);
   let failure: Error | boolean = false;
+  // While it is ours the pool does not listen, and an 'error' event that nobody hears ends the process.
+  const onError = (): void => undefined;
+  client.on("error", onError);
   try {
     await run(client, host, "begin");
     const result = await work(inPgTransaction(client, host));
@@ -121,6 +162,7 @@ async function transaction<T>(
     });
     throw error;
   } finally {
+    client.removeListener("error", onError);
     client.release(failure);
   }
 }
@@ -132,16 +174,17 @@ async function listen(
   host: string,
   channel: string,
   onPayload: (payload: string) => void,
-  { signal, onListening }: { signal: AbortSignal; onListening?: () => void },
-): Promise<void> {
+  { signal, onListening }: ListenOptions,
+): Promise<Listening> {
   const first = await listenOnce(pool, host, channel, onPayload, signal);
   onListening?.();
-  void keepListening(first);
+  return { ended: keepListening(first) };
 
   async function keepListening(ear: Ear): Promise<void> {
     await ear.gone;
     for (let failures = 0; !signal.aborted; failures += 1) {
       await pause(backoffDelay(RECONNECT, failures, Math.random()), signal);
+      if (signal.aborted) return;
       const next = await listenOnce(pool, host, channel, onPayload, signal).catch(() => undefined);
       if (!next) continue;
       onListening?.();
@@ -183,8 +226,10 @@ async function listenOnce(
   });
   try {
     await run(client, host, `listen "${channel.replaceAll('"', '""')}"`);
-    await own.probe((payload) =>
-      run(pool, host, "select pg_notify($1::text, $2::text)", [channel, payload], { signal }),
+    await own.probe((payload, patience) =>
+      run(pool, host, "select pg_notify($1::text, $2::text)", [channel, payload], {
+        signal: patience,
+      }),
     );
     return { gone };
   } catch (error) {

@@ -1,6 +1,8 @@
-import { raceSignal } from "../core/signals.ts";
+import { Limiter } from "../core/limiter.ts";
+import { raceSignal, untilAborted } from "../core/signals.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
-import type { QueryOptions, Sql, SqlParam, SqlRow, SqlTransaction } from "./sql.ts";
+import { beginTransaction } from "./postgres-js-transaction.ts";
+import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
 
 /** The part of postgres.js that is used here; its `sql` and its transactions both have it. */
@@ -9,7 +11,7 @@ export interface PostgresJsHandle {
     text: string,
     params?: SqlParam[],
     options?: { prepare?: boolean },
-  ): PromiseLike<readonly SqlRow[]>;
+  ): PromiseLike<readonly SqlRow[]> & { readonly state?: unknown };
 }
 
 export interface PostgresJsClient extends PostgresJsHandle {
@@ -23,53 +25,58 @@ export interface PostgresJsClient extends PostgresJsHandle {
     readonly host: readonly string[];
     readonly port: readonly number[];
     readonly path?: unknown;
-    readonly prepare?: unknown;
+    readonly max?: unknown;
   };
 }
 
+/** Connections of a client that transactions leave to the statements in between, such as those that keep leases alive. */
+const KEPT_FREE = 2;
+
 /**
- * Makes an existing postgres.js client usable here; whoever made the client closes it.
- *
- * `onHung` is told of a statement that nobody waits for any more and that does not end.
+ * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least three connections (`max`), so
+ * that handlers' transactions can't keep the worker from its own statements. Unlike what `connect` opens, such a client does not
+ * recover by itself from a network that swallows everything without a word.
  */
-export function fromPostgresJs(client: PostgresJsClient, onHung?: () => void): Sql {
+export function fromPostgresJs(client: PostgresJsClient): Sql {
   const host = hostOf(client);
+  const { max } = client.options;
+  const transactions = new Limiter(Math.max(1, (typeof max === "number" ? max : 10) - KEPT_FREE));
   return {
-    query: (text, params, options) => run(client, host, text, params, options, onHung),
-    async transaction(work) {
-      try {
-        return await client.begin((tx) => work(inPostgresJsTransaction(tx, host)));
-      } catch (error) {
-        throw translateError(error, host);
-      }
-    },
+    query: (text, params, options) => query(client, host, text, params, options),
+    transaction: (work) =>
+      transactions.run(() => beginTransaction(client, host, { isLost: false }, work)),
     listen: (channel, onPayload, options) => listen(client, host, channel, onPayload, options),
     close: () => Promise.resolve(),
   };
 }
 
-/** Makes an open postgres.js transaction usable here. */
-export function inPostgresJsTransaction(
-  tx: PostgresJsHandle,
-  host = "the database",
-): SqlTransaction {
-  return {
-    query: (text, params, options) => run(tx, host, text, params, options),
-    driver: tx,
-  };
-}
-
-function hostOf(client: PostgresJsClient): string {
+export function hostOf(client: PostgresJsClient): string {
   const { host, port, path } = client.options;
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
+}
+
+/** The same as `runStatement`, with errors in our words. */
+export async function query(
+  handle: PostgresJsHandle,
+  host: string,
+  text: string,
+  params?: readonly SqlParam[],
+  options?: QueryOptions,
+  onHung?: () => void,
+): Promise<readonly SqlRow[]> {
+  try {
+    return await runStatement(handle, text, params, options, onHung);
+  } catch (error) {
+    throw translateError(error, host);
+  }
 }
 
 /** After its caller gave up, a statement has this long to end before its connection counts as dead. */
 const HUNG_MS = 3_000;
 
-async function run(
+/** Runs a statement. `onHung` is told of one that was sent, that nobody waits for any more, and that does not end. */
+export async function runStatement(
   handle: PostgresJsHandle,
-  host: string,
   text: string,
   params: readonly SqlParam[] = [],
   { signal, prepare = false }: QueryOptions = {},
@@ -78,26 +85,31 @@ async function run(
   signal?.throwIfAborted();
   // Without parameters postgres.js uses the simple protocol, which allows several statements.
   // Its own way to cancel is not used: when that fails, the rejection has no owner and ends the process.
-  const answer = Promise.resolve(handle.unsafe(text, [...params], { prepare }));
+  const statement = handle.unsafe(text, [...params], { prepare });
+  const answer = Promise.resolve(statement);
   try {
     return await raceSignal(answer, signal);
   } catch (error) {
-    if (!signal?.aborted || error !== signal.reason) throw translateError(error, host);
-    if (onHung) {
-      const timer = setTimeout(onHung, HUNG_MS);
+    if (onHung && signal?.aborted && error === signal.reason) {
+      const timer = setTimeout(() => {
+        // Without a state it still waits for a connection: the pool is busy, not dead.
+        if (statement.state) onHung();
+      }, HUNG_MS);
       answer.catch(() => undefined).finally(() => clearTimeout(timer));
     }
     throw error;
   }
 }
 
-async function listen(
+/** Listens with a client. `end` closes it when it is not needed for anything else. */
+export async function listen(
   client: PostgresJsClient,
   host: string,
   channel: string,
   onPayload: (payload: string) => void,
-  { signal, onListening }: { signal: AbortSignal; onListening?: () => void },
-): Promise<void> {
+  { signal, onListening }: ListenOptions,
+  end?: () => Promise<unknown>,
+): Promise<Listening> {
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
   const listening = Promise.resolve(
@@ -112,18 +124,24 @@ async function listen(
       },
     ),
   );
-  const stop = (): void => {
-    listening.then(({ unlisten }) => unlisten()).catch(() => undefined);
-  };
+  // Only after LISTEN has come to something: postgres.js opens a connection that is under way although its client was ended.
+  const letGo = (): Promise<unknown> =>
+    listening
+      .then(({ unlisten }) => (end ? undefined : unlisten()))
+      .catch(() => undefined)
+      .then(() => end?.())
+      .catch(() => undefined);
   try {
     await raceSignal(listening, signal);
-    await own.probe((payload) =>
-      run(client, host, "select pg_notify($1::text, $2::text)", [channel, payload], { signal }),
+    await own.probe((payload, patience) =>
+      query(client, host, "select pg_notify($1::text, $2::text)", [channel, payload], {
+        signal: patience,
+      }),
     );
-    signal.addEventListener("abort", stop, { once: true });
-    onListening?.();
   } catch (error) {
-    stop();
+    void letGo();
     throw translateError(error, host);
   }
+  onListening?.();
+  return { ended: untilAborted(signal).then(letGo).then(() => undefined) };
 }

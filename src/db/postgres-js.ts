@@ -2,14 +2,17 @@ import postgres from "postgres";
 import { wholeNumber } from "../core/check-options.ts";
 import { deadline, raceSignal } from "../core/signals.ts";
 import { parseAddress } from "./address.ts";
-import { fromPostgresJs, type PostgresJsClient } from "./postgres-js-handle.ts";
+import { hostOf, listen, type PostgresJsClient, query } from "./postgres-js-handle.ts";
+import { TransactionClients } from "./transaction-clients.ts";
 import type { Sql } from "./sql.ts";
 
 export { fromPostgresJs } from "./postgres-js-handle.ts";
 
 export interface ConnectOptions {
-  /** The most connections at a time; they are opened when needed. LISTEN takes one more. @default 5 */
+  /** The most connections for single statements; they are opened when needed. LISTEN takes one more. @default 3 */
   readonly max?: number;
+  /** The most transactions at a time, each on a connection of its own; further ones wait. @default 5 */
+  readonly maxTransactions?: number;
   /**
    * Whether a pooler in transaction mode (PgBouncer, Supavisor) stands between. Then statements are not prepared and LISTEN is not
    * tried. @default true for port 6543 and for `?pgbouncer=true`
@@ -23,6 +26,8 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
 }
 
+type Settings = postgres.Options<Record<string, never>>;
+
 /** How long statements may take to end before their connection is closed. */
 const END_SECONDS = 5;
 
@@ -35,18 +40,19 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   const pooled = options.pooled ?? address.looksPooled;
   const listenUrl = options.listenUrl ?? (pooled ? undefined : url);
   const settings = toSettings(options, pooled);
-  let client = postgres(address.url, settings);
-  let current = adapt(client);
+  const host = address.host;
+  const limit = wholeNumber("maxTransactions", options.maxTransactions ?? 5, 1, 1_000);
+  const transactions = new TransactionClients(limit, host, (onClose) =>
+    open(address.url, { ...settings, max: 1, idle_timeout: 30, onclose: onClose }),
+  );
+  let client = open(address.url, settings);
 
   // A link that went silent keeps its connection busy for as long as the kernel has patience. So the whole client is left
   // behind with its connections, and a new one takes its place.
-  function adapt(opened: postgres.Sql): Sql {
-    return fromPostgresJs(opened as unknown as PostgresJsClient, () => {
-      if (client !== opened) return;
-      client = postgres(address.url, settings);
-      current = adapt(client);
-      void opened.end({ timeout: END_SECONDS }).catch(() => undefined);
-    });
+  function replace(hung: postgres.Sql): void {
+    if (client !== hung) return;
+    client = open(address.url, settings);
+    hung.end({ timeout: END_SECONDS }).catch(() => undefined);
   }
 
   const underWay = new Set<Promise<unknown>>();
@@ -58,45 +64,47 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   }
 
   return {
-    query: (text, params, queryOptions) => track(current.query(text, params, queryOptions)),
-    transaction: (work) => track(current.transaction(work)),
+    query(text, params, queryOptions) {
+      const asked = client;
+      return track(
+        query(asHandle(asked), host, text, params, queryOptions, () => replace(asked)),
+      );
+    },
+    transaction: (work) => track(transactions.run(work)),
     ...(listenUrl !== undefined && { listen: listenOn(parseAddress(listenUrl).url, settings) }),
     async close() {
       const patience = deadline(END_SECONDS * 1_000, () => undefined);
       await raceSignal(Promise.all(underWay), patience.signal).catch(() => undefined);
       patience.release();
       // Not left to the driver: it would wait for connections that broke in the middle of a statement.
-      await client.end({ timeout: 0 });
+      await Promise.all([client.end({ timeout: 0 }), transactions.close()]);
     },
   };
 }
 
+function open(url: string, settings: Settings): postgres.Sql {
+  return postgres(url, settings);
+}
+
+function asHandle(client: postgres.Sql): PostgresJsClient {
+  return client as unknown as PostgresJsClient;
+}
+
 /** LISTEN on a connection of its own, so that the others stay free of session state. */
-function listenOn(
-  url: string,
-  settings: postgres.Options<Record<string, never>>,
-): Required<Sql>["listen"] {
+function listenOn(url: string, settings: Settings): Required<Sql>["listen"] {
   return async (channel, onPayload, options) => {
-    const client = postgres(url, { ...settings, max: 1 });
-    const end = (): void => void client.end({ timeout: 0 }).catch(() => undefined);
-    options.signal.addEventListener("abort", end, { once: true });
-    try {
-      await fromPostgresJs(client as unknown as PostgresJsClient).listen?.(
-        channel,
-        onPayload,
-        options,
-      );
-    } catch (error) {
-      end();
-      throw error;
-    }
+    const client = open(url, { ...settings, max: 1 });
+    const handle = asHandle(client);
+    return listen(handle, hostOf(handle), channel, onPayload, options, () =>
+      client.end({ timeout: 0 }),
+    );
   };
 }
 
 function toSettings(
-  { max = 5, applicationName = "millrace", connectTimeoutMs = 10_000 }: ConnectOptions,
+  { max = 3, applicationName = "millrace", connectTimeoutMs = 10_000 }: ConnectOptions,
   pooled: boolean,
-): postgres.Options<Record<string, never>> {
+): Settings {
   return {
     max: wholeNumber("max", max, 1, 1_000),
     prepare: !pooled,

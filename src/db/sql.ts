@@ -31,11 +31,21 @@ export interface Sql {
   listen?(
     channel: string,
     onPayload: (payload: string) => void,
-    options: { readonly signal: AbortSignal; readonly onListening?: () => void },
-  ): Promise<void>;
+    options: ListenOptions,
+  ): Promise<Listening>;
 
   /** Closes the connections that this object opened itself. */
   close(): Promise<void>;
+}
+
+export interface ListenOptions {
+  readonly signal: AbortSignal;
+  readonly onListening?: () => void;
+}
+
+export interface Listening {
+  /** Settles once the signal has aborted and the connection is let go of. Never rejects. */
+  readonly ended: Promise<void>;
 }
 
 /** An open transaction. */

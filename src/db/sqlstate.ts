@@ -65,6 +65,14 @@ export function translateError(error: unknown, host: string): unknown {
   return error;
 }
 
+/** Whether a driver's error means that its connection is gone, or about to be closed by the server. */
+export function isConnectionGone(error: unknown): boolean {
+  if (typeof error !== "object" || error === null) return false;
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  if (severity === "FATAL" || severity === "PANIC") return true;
+  return typeof code === "string" && CONNECTION_CODES.has(code);
+}
+
 /** Whether trying again later may help although nothing else changes. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof DatabaseUnreachableError) return true;
@@ -79,6 +87,8 @@ export function isAboutData(error: unknown): boolean {
 
 interface DatabaseMessage {
   readonly message: string;
+  readonly severity?: string;
+  readonly routine?: string;
   readonly detail?: string;
   readonly hint?: string;
 }
@@ -92,13 +102,14 @@ function isTlsCode(code: string): boolean {
 }
 
 function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): QueueError {
-  const details: ErrorDetails = { cause: raised, detail: raised.detail, hint: raised.hint };
+  const cause = slim(sqlstate, raised);
+  const details: ErrorDetails = { cause, detail: raised.detail, hint: raised.hint };
   if (sqlstate.startsWith("MR")) return fromQueue(sqlstate, raised, details);
   switch (sqlstate) {
     case "28000":
     case "28P01":
     case "3D000":
-      return new DatabaseCredentialsError(host, raised.message, { cause: raised });
+      return new DatabaseCredentialsError(host, raised.message, { cause });
     case "42501":
       return new NotAllowedError(raised.message, details);
     case "3F000":
@@ -106,16 +117,23 @@ function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): 
     case "42P01":
       // A schema, function or table is missing: either nothing is installed, or another version is.
       return raised.message.includes("queue") || raised.message.includes("public.")
-        ? new SchemaVersionError(SCHEMA_VERSION, null, { cause: raised, detail: raised.message })
+        ? new SchemaVersionError(SCHEMA_VERSION, null, { cause, detail: raised.message })
         : new QueueSqlError(sqlstate, raised.message, details);
     case "XX000":
       return /tenant or user not found/i.test(raised.message)
-        ? new DatabaseCredentialsError(host, raised.message, { cause: raised })
+        ? new DatabaseCredentialsError(host, raised.message, { cause })
         : new QueueSqlError(sqlstate, raised.message, details);
   }
   return isConnectionLoss(sqlstate)
-    ? new DatabaseUnreachableError(host, raised.message, { cause: raised })
+    ? new DatabaseUnreachableError(host, raised.message, { cause })
     : new QueueSqlError(sqlstate, raised.message, details);
+}
+
+/** The driver's error without what it quotes: its context and parameters may hold a payload, and causes end up in logs. */
+function slim(sqlstate: string, { message, severity, routine }: DatabaseMessage): Error {
+  const error = new Error(message);
+  error.name = "PostgresError";
+  return Object.assign(error, { code: sqlstate, severity, routine });
 }
 
 function fromQueue(sqlstate: string, raised: DatabaseMessage, details: ErrorDetails): QueueError {

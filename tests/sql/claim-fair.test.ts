@@ -129,6 +129,23 @@ describeOnEachServer("a fair claim", (context) => {
       [own],
     );
   });
+
+  it("a claim for one tenant does not look through the jobs of no tenant", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    await enqueue("own", { tenant: "lonely" });
+    await sql`delete from queue.ready`;
+    await sql`select public.enqueue_jobs((
+      select jsonb_agg(jsonb_build_object('type', 'crowd')) from generate_series(1, 3000)))`;
+    const look = () => sql<{ "QUERY PLAN": [{ Plan: Record<string, number> }] }[]>`
+      explain (analyze, buffers, format json) select * from public.claim_next_job('w', 'lonely')`;
+
+    await look();
+    const [row] = await look();
+
+    const { "Actual Rows": rows, "Shared Hit Blocks": pages } = only(row)["QUERY PLAN"][0].Plan;
+    assert.equal(rows, 0);
+    assert.ok(only(pages) < 500, `${pages} pages`);
+  });
 });
 
 describeOnEachServer(

@@ -37,7 +37,7 @@ export async function withWorker(
   db: TestDatabase,
   handlers: readonly Implementation[],
   work: (rig: Rig) => Promise<void>,
-  { url = db.url, pooled = false, ...options }: RigOptions = {},
+  { url = db.url, pooled = url.includes("pgbouncer=true"), ...options }: RigOptions = {},
 ): Promise<void> {
   const sql = connect(url, { pooled });
   const events: WorkerEvent[] = [];

@@ -1,0 +1,57 @@
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Edit } from "./mutant.ts";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** All that tests need; packages are linked. */
+const COPIED = ["src", "tests", "scripts", "supabase", "examples", "package.json", "tsconfig.json"];
+const MIGRATIONS = "supabase/migrations/";
+
+/** A copy of the repository in which bugs may be planted. */
+export interface Workspace {
+  readonly folder: string;
+  /** Another copy, of this one as it is. */
+  copy(): Promise<Workspace>;
+  /** Says which edit does not fit, if one does not. */
+  apply(edits: readonly Edit[]): Promise<string | undefined>;
+  remove(): Promise<void>;
+}
+
+export function copyRepository(): Promise<Workspace> {
+  return copyOf(ROOT);
+}
+
+async function copyOf(source: string): Promise<Workspace> {
+  const folder = await mkdtemp(join(tmpdir(), "millrace-mutant-"));
+  for (const name of COPIED) await cp(join(source, name), join(folder, name), { recursive: true });
+  await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  return {
+    folder,
+    copy: () => copyOf(folder),
+    apply: (edits) => applyEdits(folder, edits),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+async function applyEdits(folder: string, edits: readonly Edit[]): Promise<string | undefined> {
+  for (const { file, from, to, every } of edits) {
+    const path = join(folder, await resolveFile(folder, file));
+    const text = await readFile(path, "utf8").catch(() => "");
+    const count = text.split(from).length - 1;
+    if (count === 0 || (count > 1 && !every)) return `${file} holds ${count} times: ${from}`;
+    await writeFile(
+      path,
+      text.replaceAll(from, () => to),
+    );
+  }
+  return undefined;
+}
+
+/** Migrations are named without the time that their file names begin with. */
+async function resolveFile(folder: string, file: string): Promise<string> {
+  if (!file.startsWith(MIGRATIONS)) return file;
+  const names = await readdir(join(folder, MIGRATIONS));
+  return MIGRATIONS + names.find((name) => name.endsWith(`_${file.slice(MIGRATIONS.length)}`));
+}

@@ -1,0 +1,93 @@
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { type PostgresJsClient, type PostgresJsHandle, runStatement } from "./postgres-js-handle.ts";
+import type { SqlTransaction } from "./sql.ts";
+import { isConnectionGone, translateError } from "./sqlstate.ts";
+
+/** Whether the connection under a transaction is gone. */
+export interface Loss {
+  isLost: boolean;
+}
+
+/** After its connection was seen to be gone, `begin` has this long to notice. */
+const NOTICE_MS = 5_000;
+
+/**
+ * Runs `work` in a transaction of postgres.js.
+ *
+ * When the connection breaks, postgres.js rejects `begin`. But whatever is sent on that transaction from then on, its own
+ * rollback included, either ends the process with an error that nobody can catch, or runs outside of any transaction on a connection made
+ * anew. So once the connection is lost nothing is sent any more, and the function given to `begin` does not settle.
+ */
+export function beginTransaction<T>(
+  client: PostgresJsClient,
+  host: string,
+  loss: Loss,
+  work: (tx: SqlTransaction) => Promise<T>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let isOver = false;
+    const onLost = (error: unknown): void => {
+      loss.isLost = true;
+      timer ??= setTimeout(() => reject(translateError(error, host)), NOTICE_MS);
+    };
+    const isDead = (): boolean => isOver || loss.isLost;
+    const begun = client.begin((raw) => {
+      const tx = guard(raw, host, isDead, onLost);
+      return new Promise<T>((fulfil, refuse) => {
+        work(tx).then(
+          (value) => isDead() || fulfil(value),
+          (error: unknown) => isDead() || refuse(error),
+        );
+      });
+    });
+    const end = (): void => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+    begun.then(
+      (value) => {
+        end();
+        resolve(value);
+      },
+      (error: unknown) => {
+        end();
+        reject(translateError(error, host));
+      },
+    );
+  });
+}
+
+function guard(
+  raw: PostgresJsHandle,
+  host: string,
+  isDead: () => boolean,
+  onLost: (error: unknown) => void,
+): SqlTransaction {
+  const refuseWhenDead = (): void => {
+    if (!isDead()) return;
+    throw new DatabaseUnreachableError(host, "this transaction is over, or its connection broke");
+  };
+  return {
+    async query(text, params, options) {
+      refuseWhenDead();
+      try {
+        return await runStatement(raw, text, params, options);
+      } catch (error) {
+        if (isConnectionGone(error)) onLost(error);
+        throw translateError(error, host);
+      }
+    },
+    driver: new Proxy(raw, {
+      apply(target, self, args) {
+        refuseWhenDead();
+        return Reflect.apply(target as never, self, args);
+      },
+      get(target, key) {
+        const value: unknown = Reflect.get(target, key);
+        if (typeof value === "function") refuseWhenDead();
+        return value;
+      },
+    }),
+  };
+}
