@@ -37,7 +37,7 @@ async function main(): Promise<number> {
       tallies.push(await runGroup(files, toEnvironment(servers), stop.signal));
     }
     const pooled = POOLER_CHOICE === "pooled" ? files : pooledFiles(files);
-    if (POOLER_CHOICE !== "direct" && pooled.length > 0) {
+    if (POOLER_CHOICE !== "direct" && pooled.length > 0 && !stop.signal.aborted) {
       tallies.push(await runPooled(pooled, servers, stop.signal));
     }
     return report(tallies, stop.signal);
@@ -126,7 +126,7 @@ function runGroup(
 
 function report(tallies: readonly (Tally | undefined)[], stop: AbortSignal): number {
   const counted = tallies.filter((tally) => tally !== undefined);
-  if (counted.length < tallies.length) {
+  if (counted.length < tallies.length || stop.aborted) {
     console.log(stop.aborted ? `stopped by ${String(stop.reason)}` : "the tests broke off");
     console.log("0 passed, 1 failed");
     return stop.aborted ? 130 : 1;

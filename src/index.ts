@@ -7,7 +7,13 @@ export {
 } from "./client/create-queue.ts";
 export type { EnqueueOptions, JobReference } from "./client/enqueue-options.ts";
 export type { EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
-export { type Flow, type FlowJob, FlowNotEnqueuedError, type FlowOptions } from "./client/flow.ts";
+export {
+  type Flow,
+  FlowClosedError,
+  type FlowJob,
+  FlowNotEnqueuedError,
+  type FlowOptions,
+} from "./client/flow.ts";
 export { type Backoff, backoffDelay } from "./core/backoff.ts";
 export { type Clock, systemClock } from "./core/clock.ts";
 export {
@@ -28,6 +34,7 @@ export {
 } from "./core/define-job.ts";
 export type { Duration } from "./core/durations.ts";
 export {
+  AlreadyCommittedError,
   InvalidDependencyError,
   InvalidOptionError,
   InvalidPayloadError,

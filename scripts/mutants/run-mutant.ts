@@ -58,7 +58,7 @@ export function runTest(
       env: {
         ...process.env,
         MILLRACE_TEST_POSTGRES: String(postgres),
-        MILLRACE_TEST_POOLER: "direct",
+        MILLRACE_TEST_POOLER: "0",
         NO_COLOR: "1",
       },
     });

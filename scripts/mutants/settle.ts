@@ -209,6 +209,6 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "an error of any size is stored whole",
     SETTLE,
     ["when pg_column_size(p_error) <= 32768 then case", "when true then case"],
-    [sqlTest("fail"), sqlTest("complete")],
+    [sqlTest("hostile")],
   ),
 ];

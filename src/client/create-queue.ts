@@ -1,3 +1,4 @@
+import { wholeNumber } from "../core/check-options.ts";
 import { type Clock, systemClock } from "../core/clock.ts";
 import { UnknownJobError } from "../core/errors.ts";
 import { toQueryable, toSql } from "../db/detect.ts";
@@ -42,7 +43,7 @@ export interface ActOptions {
 export interface Queue extends Enqueuer {
   /**
    * The same, within the caller's open transaction: jobs exist if and only if it commits. Takes a transaction of postgres.js,
-   * node-postgres, Drizzle, Kysely or Prisma. Throws InvalidOptionError for anything else.
+   * node-postgres, Drizzle, Kysely or Prisma. Throws InvalidOptionError for anything else, a pool for example.
    */
   with(tx: unknown): Enqueuer;
   /** Waits for the result of a job that was enqueued elsewhere. */
@@ -85,26 +86,40 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
   return {
     ...createEnqueuer(sql, toHandle),
     with: (tx) => createEnqueuer(toQueryable(tx), toHandle),
-    result: (job, options = {}) => awaitResult(sql, idOf(job), options, clock),
+    result: async (job, options = {}) => awaitResult(sql, idOf(job), options, clock),
     async get(job) {
       const id = idOf(job);
       return known(id, await readJob(sql, id));
     },
-    list: (filter) => listJobs(sql, filter),
-    history: (job) => readHistory(sql, idOf(job)),
-    explain: (job) => explainJob(sql, idOf(job)),
+    list: async (filter = {}) => listJobs(sql, checkFilter(filter)),
+    history: async (job) => readHistory(sql, idOf(job)),
+    explain: async (job) => explainJob(sql, idOf(job)),
     async cancel(job, { reason } = {}) {
       const id = idOf(job);
       return known(id, await cancelJob(sql, id, reason));
     },
-    retry: (job, { reason } = {}) => retryJob(sql, idOf(job), reason),
-    redrive: (filter) => redriveJobs(sql, filter),
-    purge: (filter) => purgeJobs(sql, filter),
+    retry: async (job, { reason } = {}) => retryJob(sql, idOf(job), reason),
+    redrive: async (filter) => redriveJobs(sql, checkDeadFilter(filter)),
+    purge: async (filter) => purgeJobs(sql, checkDeadFilter(filter)),
     pause: (queue, { reason } = {}) => pauseQueue(sql, queue, reason),
     resume: (queue) => resumeQueue(sql, queue),
     stats: (queue) => queueStats(sql, queue),
     health: () => queueHealth(sql),
   };
+}
+
+/** The most rows of one answer. */
+const MOST_ROWS = 100_000;
+
+function checkFilter(filter: JobFilter): JobFilter {
+  if (filter.beforeId !== undefined) idOf(filter.beforeId);
+  if (filter.limit !== undefined) wholeNumber("limit", filter.limit, 0, MOST_ROWS);
+  return filter;
+}
+
+function checkDeadFilter(filter: DeadLetterFilter): DeadLetterFilter {
+  if (filter.limit !== undefined) wholeNumber("limit", filter.limit, 0, MOST_ROWS);
+  return filter.ids ? { ...filter, ids: filter.ids.map(idOf) } : filter;
 }
 
 function known<T>(id: string, answer: T | null): T {

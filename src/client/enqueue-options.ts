@@ -25,7 +25,7 @@ export interface EnqueueOptions {
   /** How long one attempt may take. */
   readonly timeout?: Duration;
   readonly backoff?: BackoffOptions;
-  /** A job with the same key and type that exists already takes the place of this one. */
+  /** A job with the same key that exists already, of whatever type, takes the place of this one. */
   readonly idempotencyKey?: string;
   /** The job waits until all of these have completed. */
   readonly dependsOn?: readonly JobReference[];
@@ -38,17 +38,19 @@ export type JobReference = string | { readonly id: string };
 
 /** Checks input and options and puts them into the words of the database. */
 export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions): Promise<NewJob> {
-  // Only a check: what is stored is the input as given, and the worker parses it again. So a schema may transform.
-  await parseInput(job, input);
+  const payload = encodePayload(input);
+  // Only a check: what is stored is the input as given, so a schema may transform. Checked is what the worker will see: a Date for
+  // example is a text by then.
+  if (job.input) await parseInput(job, JSON.parse(payload));
   if (options.at && options.delay !== undefined) {
     throw refused("delay", 'must not come together with "at"', options.delay);
   }
   return {
     type: job.type,
-    payload: encodePayload(input),
+    payload,
     priority: checkPriority(options.priority) ?? job.priority,
     scheduledAt: options.at && isoTime(options.at),
-    delayMs: options.delay === undefined ? undefined : toMs(options.delay, "delay"),
+    delayMs: options.delay === undefined ? undefined : delayMs(options.delay),
     tenantId: options.tenantId,
     queue: options.queue ?? job.queue,
     maxRetries: checkMaxRetries(options.maxRetries) ?? job.maxRetries,
@@ -58,14 +60,27 @@ export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions
   };
 }
 
+/** The largest bigint of Postgres. */
+const LARGEST_ID = 9_223_372_036_854_775_807n;
+
 export function idOf(reference: JobReference): string {
-  const id = typeof reference === "string" ? reference : reference.id;
-  if (!/^\d{1,19}$/.test(id)) throw refused("id", "must be the id of a job", id);
-  return id;
+  const id = typeof reference === "string" ? reference : reference?.id;
+  if (typeof id === "string" && /^\d{1,19}$/.test(id) && BigInt(id) <= LARGEST_ID) return id;
+  throw refused("id", "must be the id of a job", id);
+}
+
+/** Further ahead nobody plans, and times come near the end of what the database can write. */
+const FURTHEST_MS = 1_000 * 365 * 86_400_000;
+
+function delayMs(delay: Duration): number {
+  const ms = toMs(delay, "delay");
+  if (ms > FURTHEST_MS) throw refused("delay", "must be at most 1000 years", delay);
+  return ms;
 }
 
 function isoTime(at: Date): string {
-  if (Number.isNaN(at.getTime())) throw refused("at", "must be a valid date", at.toString());
+  const time = at instanceof Date ? at.getTime() : Number.NaN;
+  if (!(Math.abs(time) < FURTHEST_MS * 2)) throw refused("at", "must be a valid Date", at);
   return at.toISOString();
 }
 

@@ -37,7 +37,7 @@ export interface Enqueuer {
   ): Promise<EnqueuedJob<Output>[]>;
 
   /** Enqueues jobs that depend on each other in one statement: all or none. Answers what `build` returns. */
-  flow<T>(build: (flow: Flow) => T): Promise<T>;
+  flow<T>(build: (flow: Flow) => T | Promise<T>): Promise<T>;
 }
 
 /** How a made job becomes what the caller holds. */

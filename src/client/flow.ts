@@ -8,7 +8,10 @@ import type { EnqueuedJob, ToHandle } from "./enqueuer.ts";
 
 /** Collects the jobs of a flow. */
 export interface Flow {
-  /** Adds a job. `after` names jobs of this flow, `dependsOn` jobs that exist already; it waits for all of them. */
+  /**
+   * Adds a job. `after` names jobs of this flow, or of one that is enqueued; `dependsOn` jobs that exist already. It waits for all of
+   * them. Throws FlowClosedError once the function given to `flow` has ended.
+   */
   add<Input, Output, Given>(
     job: Job<Input, Output, Given>,
     input: NoInfer<Given>,
@@ -30,6 +33,12 @@ export interface FlowJob<Output = unknown> extends EnqueuedJob<Output> {
 export class FlowNotEnqueuedError extends QueueError {
   override readonly name = "FlowNotEnqueuedError";
   readonly code = "FLOW_NOT_ENQUEUED";
+}
+
+/** A job was added to a flow that is enqueued already. */
+export class FlowClosedError extends QueueError {
+  override readonly name = "FlowClosedError";
+  readonly code = "FLOW_CLOSED";
 }
 
 interface Entry {
@@ -74,31 +83,45 @@ class Handle implements FlowJob {
 export async function buildFlow<T>(
   db: Queryable,
   toHandle: ToHandle,
-  build: (flow: Flow) => T,
+  build: (flow: Flow) => T | Promise<T>,
 ): Promise<T> {
   const entries: Entry[] = [];
-  const built = build({
+  let isClosed = false;
+  const built = await build({
     add(job, input, options = {}) {
+      if (isClosed) {
+        throw new FlowClosedError("This flow is enqueued already", {
+          hint: "Add all jobs before the function given to flow() returns, or its promise resolves.",
+        });
+      }
       const handle = new Handle(String(entries.length + 1));
       entries.push({ handle, job, input, options });
       return handle as unknown as FlowJob<never>;
     },
   });
+  isClosed = true;
+  const own = new Set<unknown>(entries.map((entry) => entry.handle));
   const jobs: NewJob[] = [];
-  for (const entry of entries) jobs.push(await toFlowJob(entry));
+  for (const entry of entries) jobs.push(await toFlowJob(entry, own));
   const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
   for (const [index, one] of made.entries()) entries[index]?.handle.settle(toHandle(one));
   return built;
 }
 
-async function toFlowJob({ handle, job, input, options }: Entry): Promise<NewJob> {
+async function toFlowJob(
+  { handle, job, input, options }: Entry,
+  own: ReadonlySet<unknown>,
+): Promise<NewJob> {
   const { after = [], ...rest } = options;
   const parents = Array.isArray(after) ? (after as readonly FlowJob[]) : [after as FlowJob];
-  const made = await toNewJob(job, input, rest);
+  const inside = parents.filter((parent) => own.has(parent));
+  // Of another flow: by its id, which it has once that flow is enqueued. Refs mean something within one flow only.
+  const outside = parents.filter((parent) => !own.has(parent)).map(idOf);
+  const existing = [...(rest.dependsOn ?? []).map(idOf), ...outside];
   return {
-    ...made,
-    dependsOn: rest.dependsOn?.map(idOf),
+    ...(await toNewJob(job, input, rest)),
+    dependsOn: existing.length > 0 ? existing : undefined,
     ref: handle.ref,
-    dependsOnRefs: parents.length > 0 ? parents.map((parent) => parent.ref) : undefined,
+    dependsOnRefs: inside.length > 0 ? inside.map((parent) => parent.ref) : undefined,
   };
 }

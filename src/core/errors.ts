@@ -164,6 +164,12 @@ export class LeaseLostError extends QueueError {
   }
 }
 
+/** `commitWith` was called a second time: a job is completed once. */
+export class AlreadyCommittedError extends QueueError {
+  override readonly name = "AlreadyCommittedError";
+  readonly code = "ALREADY_COMMITTED";
+}
+
 /** An attempt took longer than its job allows. It counts as failed and is tried again. */
 export class JobTimeoutError extends QueueError {
   override readonly name = "JobTimeoutError";

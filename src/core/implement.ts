@@ -1,4 +1,4 @@
-import { wholeNumber } from "./check-options.ts";
+import { refused, wholeNumber } from "./check-options.ts";
 import type { Job } from "./define-job.ts";
 import type { BatchContext, HandlerContext } from "./handler.ts";
 import type { Outcome } from "./outcomes.ts";
@@ -30,6 +30,7 @@ export function implement<Input, Output, Given>(
   job: Job<Input, Output, Given>,
   handle: (context: HandlerContext<Input, Output>) => Promise<Returned<Output>> | Returned<Output>,
 ): SingleImplementation {
+  checkHandler(job, handle);
   return {
     kind: "single",
     job,
@@ -56,6 +57,7 @@ export function implementBatch<Input, Output, Given>(
   ) => Promise<readonly Returned<Output>[] | undefined> | readonly Returned<Output>[] | undefined,
   { maxSize = 100 }: BatchOptions = {},
 ): BatchImplementation {
+  checkHandler(job, handle);
   wholeNumber("maxSize", maxSize, 1, MOST_AT_ONCE);
   return {
     kind: "batch",
@@ -63,4 +65,12 @@ export function implementBatch<Input, Output, Given>(
     handle: handle as BatchImplementation["handle"],
     maxSize,
   };
+}
+
+/** A typo or a circular import makes it undefined, and every job would seem to be done. */
+function checkHandler(job: Job, handle: unknown): void {
+  if (typeof job?.type !== "string") throw refused("job", "must be made by defineJob", job);
+  if (typeof handle !== "function") {
+    throw refused("handle", `must be a function, for jobs of type "${job.type}"`, handle);
+  }
 }

@@ -5,34 +5,50 @@ import { storableText } from "./json.ts";
 export const MAX_TEXT_BYTES = 8_192;
 
 const MAX_NAME_BYTES = 256;
+/** What is kept of the texts of causes and of the errors of an AggregateError. */
+const MAX_INNER_BYTES = 1_024;
 const MAX_CAUSES = 4;
 const MAX_ERRORS = 5;
 
 /**
- * Anything a handler can throw, as JSON that Postgres accepts.
+ * Anything a handler can throw, as JSON that Postgres accepts, of some 60 KiB at most.
  *
- * Never throws: not for NUL, lone surrogates, ten megabytes of text, cyclic causes, or getters that throw.
+ * Never throws: not for NUL, lone surrogates, ten megabytes of text, cyclic causes, getters that throw, or revoked proxies.
  */
-export function toJobError(thrown: unknown, depth = 0): JobErrorJson {
-  if (!isErrorLike(thrown)) {
-    return { name: "NonError", message: clip(show(thrown), MAX_TEXT_BYTES) };
+export function toJobError(thrown: unknown): JobErrorJson {
+  try {
+    return convert(thrown, 0);
+  } catch {
+    return { name: "NonError", message: "a value that cannot be read" };
   }
+}
+
+function convert(thrown: unknown, depth: number): JobErrorJson {
+  const maxBytes = depth === 0 ? MAX_TEXT_BYTES : MAX_INNER_BYTES;
+  if (!isErrorLike(thrown)) return { name: "NonError", message: clip(show(thrown), maxBytes) };
   const stack = read(thrown, "stack");
   const code = read(thrown, "code");
   const cause = depth < MAX_CAUSES ? read(thrown, "cause") : undefined;
-  const errors = depth < MAX_CAUSES ? read(thrown, "errors") : undefined;
+  const errors = depth === 0 ? listOf(read(thrown, "errors")) : [];
   return {
     name: clip(text(read(thrown, "name")) ?? "Error", MAX_NAME_BYTES),
-    message: clip(text(read(thrown, "message")) ?? "", MAX_TEXT_BYTES),
-    ...(typeof stack === "string" && { stack: clip(stack, MAX_TEXT_BYTES) }),
+    message: clip(text(read(thrown, "message")) ?? "", maxBytes),
+    ...(typeof stack === "string" && { stack: clip(stack, maxBytes) }),
     ...((typeof code === "string" || typeof code === "number") && {
       code: clip(String(code), MAX_NAME_BYTES),
     }),
-    ...(cause !== undefined && cause !== null && { cause: toJobError(cause, depth + 1) }),
-    ...(Array.isArray(errors) && {
-      errors: errors.slice(0, MAX_ERRORS).map((each) => toJobError(each, depth + 1)),
-    }),
+    ...(cause !== undefined && cause !== null && { cause: convert(cause, depth + 1) }),
+    ...(errors.length > 0 && { errors: errors.map((each) => convert(each, MAX_CAUSES)) }),
   };
+}
+
+/** The first members of an array; nothing of what is none, or cannot be read. */
+function listOf(value: unknown): unknown[] {
+  try {
+    return Array.isArray(value) ? value.slice(0, MAX_ERRORS) : [];
+  } catch {
+    return [];
+  }
 }
 
 /** At most `maxBytes` bytes of a text that Postgres can keep, cut between characters. */

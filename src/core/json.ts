@@ -21,20 +21,29 @@ export function storableText(text: string): string {
 export function encodePayload(value: unknown): string {
   const text = stringify(value, (path, reason) => new InvalidPayloadError(path, reason));
   if (!looksHostile(text)) return text;
-  const fault = findFault(value, "");
+  // Looked for in what will be stored: a toJSON may have put it there.
+  const fault = findFault(JSON.parse(text), "");
   if (fault) throw new InvalidPayloadError(fault.path, fault.reason);
   return text;
 }
+
+/** The longest result, in characters of JSON. Larger things belong into a table or a bucket, and their address into the result. */
+const MAX_RESULT_CHARS = 1_048_576;
 
 /**
  * The result of a job as JSON, or null when there is none.
  *
  * Characters that Postgres cannot keep are replaced: the work is done, and a stray NUL is no reason to do it again.
- * Throws InvalidResultError with the path for what JSON cannot say at all.
+ * Throws InvalidResultError for what JSON cannot say at all, with the path, and for what is too long.
  */
 export function encodeResult(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   const text = stringify(value, (path, reason) => new InvalidResultError(path, reason));
+  if (text.length > MAX_RESULT_CHARS) {
+    throw new InvalidResultError("", `it is longer than ${MAX_RESULT_CHARS} characters`, {
+      hint: "Keep large results elsewhere and return where they are.",
+    });
+  }
   return looksHostile(text) ? replaceEscapes(text) : text;
 }
 

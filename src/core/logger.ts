@@ -5,7 +5,7 @@ export type LogFields = Readonly<Record<string, unknown>>;
 /**
  * Where events go. An event has a dotted name and flat fields: `info("job.completed", { jobId, type })`.
  *
- * Payloads, results and error texts of jobs are never among the fields.
+ * What the library logs never contains payloads, results, or the texts of errors and reasons: those are in the database, and in events.
  */
 export interface Logger {
   debug(event: string, fields?: LogFields): void;
@@ -39,9 +39,7 @@ export function consoleLogger(options: LoggerOptions = {}): Logger {
 export function jsonLogger(options: LoggerOptions = {}): Logger {
   return lineLogger(options, (level, event, fields) => {
     const time = new Date().toISOString();
-    return JSON.stringify({ time, level, event, ...fields }, (_key, value: unknown) =>
-      typeof value === "bigint" || value instanceof Error ? plain(value) : value,
-    );
+    return toJson({ time, level, event, ...fields }) ?? toJson({ time, level, event }) ?? "";
   });
 }
 
@@ -86,8 +84,44 @@ function toConsole(level: LogLevel, line: string): void {
 }
 
 function plain(value: unknown): string {
-  if (value instanceof Error) return JSON.stringify(`${value.name}: ${value.message}`);
   if (typeof value === "string") return /^[\w.:/@+-]+$/.test(value) ? value : JSON.stringify(value);
-  if (typeof value === "object" && value !== null) return JSON.stringify(value);
+  if (value instanceof Error) return JSON.stringify(`${value.name}: ${value.message}`);
+  if (typeof value === "object" && value !== null) return toJson(value) ?? "…";
   return String(value);
+}
+
+/** JSON of what may contain errors and bigints; undefined for what cannot be written. A log line must never fail the work. */
+function toJson(value: object): string | undefined {
+  try {
+    return JSON.stringify(value, (_key, member: unknown) => {
+      if (member instanceof Error) return `${member.name}: ${member.message}`;
+      return typeof member === "bigint" ? String(member) : member;
+    });
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same logger, made so that its faults stay its own. */
+export function shielded(logger: Logger): Logger {
+  const call = (level: LogLevel, event: string, fields?: LogFields): void => {
+    try {
+      logger[level](event, fields);
+    } catch {
+      // Nowhere to tell it: this was the place.
+    }
+  };
+  return {
+    debug: (event, fields) => call("debug", event, fields),
+    info: (event, fields) => call("info", event, fields),
+    warn: (event, fields) => call("warn", event, fields),
+    error: (event, fields) => call("error", event, fields),
+    enabled(level) {
+      try {
+        return logger.enabled?.(level) ?? true;
+      } catch {
+        return true;
+      }
+    },
+  };
 }

@@ -1,33 +1,16 @@
 import { Limiter } from "../core/limiter.ts";
 import { raceSignal, untilAborted } from "../core/signals.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
+import {
+  type PostgresJsClient,
+  type PostgresJsHandle,
+  runStatement,
+} from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
 import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
 
-/** The part of postgres.js that is used here; its `sql` and its transactions both have it. */
-export interface PostgresJsHandle {
-  unsafe(
-    text: string,
-    params?: SqlParam[],
-    options?: { prepare?: boolean },
-  ): PromiseLike<readonly SqlRow[]> & { readonly state?: unknown };
-}
-
-export interface PostgresJsClient extends PostgresJsHandle {
-  begin<T>(work: (tx: PostgresJsHandle) => Promise<T>): Promise<T>;
-  listen(
-    channel: string,
-    onPayload: (payload: string) => void,
-    onListening?: () => void,
-  ): PromiseLike<{ unlisten(): Promise<unknown> }>;
-  readonly options: {
-    readonly host: readonly string[];
-    readonly port: readonly number[];
-    readonly path?: unknown;
-    readonly max?: unknown;
-  };
-}
+export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
 /** Connections of a client that transactions leave to the statements in between, such as those that keep leases alive. */
 const KEPT_FREE = 2;
@@ -68,36 +51,6 @@ export async function query(
     return await runStatement(handle, text, params, options, onHung);
   } catch (error) {
     throw translateError(error, host);
-  }
-}
-
-/** After its caller gave up, a statement has this long to end before its connection counts as dead. */
-const HUNG_MS = 3_000;
-
-/** Runs a statement. `onHung` is told of one that was sent, that nobody waits for any more, and that does not end. */
-export async function runStatement(
-  handle: PostgresJsHandle,
-  text: string,
-  params: readonly SqlParam[] = [],
-  { signal, prepare = false }: QueryOptions = {},
-  onHung?: () => void,
-): Promise<readonly SqlRow[]> {
-  signal?.throwIfAborted();
-  // Without parameters postgres.js uses the simple protocol, which allows several statements.
-  // Its own way to cancel is not used: when that fails, the rejection has no owner and ends the process.
-  const statement = handle.unsafe(text, [...params], { prepare });
-  const answer = Promise.resolve(statement);
-  try {
-    return await raceSignal(answer, signal);
-  } catch (error) {
-    if (onHung && signal?.aborted && error === signal.reason) {
-      const timer = setTimeout(() => {
-        // Without a state it still waits for a connection: the pool is busy, not dead.
-        if (statement.state) onHung();
-      }, HUNG_MS);
-      answer.catch(() => undefined).finally(() => clearTimeout(timer));
-    }
-    throw error;
   }
 }
 
@@ -143,5 +96,9 @@ export async function listen(
     throw translateError(error, host);
   }
   onListening?.();
-  return { ended: untilAborted(signal).then(letGo).then(() => undefined) };
+  return {
+    ended: untilAborted(signal)
+      .then(letGo)
+      .then(() => undefined),
+  };
 }

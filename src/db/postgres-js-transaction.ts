@@ -1,5 +1,9 @@
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
-import { type PostgresJsClient, type PostgresJsHandle, runStatement } from "./postgres-js-handle.ts";
+import {
+  type PostgresJsClient,
+  type PostgresJsHandle,
+  runStatement,
+} from "./postgres-js-statement.ts";
 import type { SqlTransaction } from "./sql.ts";
 import { isConnectionGone, translateError } from "./sqlstate.ts";
 

@@ -3,8 +3,8 @@ import { wholeNumber } from "../core/check-options.ts";
 import { deadline, raceSignal } from "../core/signals.ts";
 import { parseAddress } from "./address.ts";
 import { hostOf, listen, type PostgresJsClient, query } from "./postgres-js-handle.ts";
-import { TransactionClients } from "./transaction-clients.ts";
 import type { Sql } from "./sql.ts";
+import { TransactionClients } from "./transaction-clients.ts";
 
 export { fromPostgresJs } from "./postgres-js-handle.ts";
 
@@ -66,9 +66,7 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   return {
     query(text, params, queryOptions) {
       const asked = client;
-      return track(
-        query(asHandle(asked), host, text, params, queryOptions, () => replace(asked)),
-      );
+      return track(query(asHandle(asked), host, text, params, queryOptions, () => replace(asked)));
     },
     transaction: (work) => track(transactions.run(work)),
     ...(listenUrl !== undefined && { listen: listenOn(parseAddress(listenUrl).url, settings) }),

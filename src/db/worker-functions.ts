@@ -100,6 +100,8 @@ export type ClaimedRow = readonly [
   createdAtMs: number,
   scheduledAtMs: number | null,
   options: { readonly timeout_ms?: number } | null,
+  /** Since when it could run. */
+  readyAtMs?: number,
 ];
 
 export interface AdvanceAnswer {

@@ -16,8 +16,8 @@ export class Attempt {
   readonly lease: Lease;
   readonly lane: Lane;
   readonly route: Route;
-  /** How long the job was ready before it was claimed, by the database's clock. */
-  readonly waitMs: number;
+  /** How long the job was ready before it was claimed, by the database's clock; null when that is not known. */
+  readonly waitMs: number | null;
   state: "buffered" | "running" | "ended" = "buffered";
   startedAt = 0;
   elapsedMs = 0;
@@ -27,6 +27,8 @@ export class Attempt {
   stopReason: StopReason | undefined;
   /** The settlement was sent once, and no answer came back. */
   isUncertain = false;
+  /** The handler is about to complete it together with its own writes. */
+  isCommitting = false;
   /** The handler itself completed it, together with its own writes. */
   isCommitted = false;
   /** Called once the handler has ended. */
@@ -37,7 +39,7 @@ export class Attempt {
   #abortReason: Error | undefined;
   #onAbort: (() => void) | undefined;
 
-  constructor(row: ClaimedRow, lease: Lease, lane: Lane, route: Route, waitMs: number) {
+  constructor(row: ClaimedRow, lease: Lease, lane: Lane, route: Route, waitMs: number | null) {
     this.row = row;
     this.id = row[1];
     this.lease = lease;
@@ -50,8 +52,9 @@ export class Attempt {
     return this.row[2];
   }
 
-  get timeoutMs(): number | undefined {
-    return this.row[11]?.timeout_ms ?? this.route.job.timeoutMs;
+  /** The time limit that was given with the job; it goes before its definition's. */
+  get ownTimeoutMs(): number | undefined {
+    return this.row[11]?.timeout_ms;
   }
 
   /** Made when first asked for: most handlers never look at it. */

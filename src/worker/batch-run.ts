@@ -22,28 +22,26 @@ export class BatchRun {
     this.#tools = tools;
   }
 
-  abort(reason: Error): void {
-    this.#controller.abort(reason);
-  }
-
   /** Never rejects. */
   async perform(): Promise<void> {
-    const runnable: Attempt[] = [];
-    const jobs: JobContext[] = [];
+    for (const attempt of this.#attempts) attempt.whenAborted(() => this.#abortIfAll());
+    const inputs = new Map<Attempt, unknown>();
     for (const attempt of this.#attempts) {
       try {
-        const input = await parseInput(this.#route.job, attempt.row[5]);
-        jobs.push(new JobContext(input, attempt, this.#tools));
-        runnable.push(attempt);
+        inputs.set(attempt, await parseInput(this.#route.job, attempt.row[5]));
       } catch (error) {
         this.#verdicts.threw(attempt, error);
       }
     }
+    // While schemas were at work, time may have run out for some.
+    const runnable = [...inputs.keys()].filter((attempt) => attempt.state === "running");
     if (runnable.length === 0) return;
-    for (const attempt of runnable) attempt.whenAborted(() => this.#abortIfAll(runnable));
+    const jobs = runnable.map(
+      (attempt) => new JobContext(inputs.get(attempt), attempt, this.#tools),
+    );
     try {
       const answer = await this.#route.batch?.handle(this.#context(jobs));
-      this.#deliver(runnable, answer);
+      await this.#deliver(runnable, answer);
     } catch (error) {
       for (const attempt of runnable) this.#verdicts.threw(attempt, error);
     }
@@ -54,9 +52,9 @@ export class BatchRun {
     return { type: this.#route.job.type, jobs, signal: this.#controller.signal, log };
   }
 
-  #deliver(attempts: readonly Attempt[], answer: unknown): void {
+  async #deliver(attempts: readonly Attempt[], answer: unknown): Promise<void> {
     if (answer === undefined || answer === null) {
-      for (const attempt of attempts) this.#verdicts.returned(attempt, undefined);
+      await Promise.all(attempts.map((attempt) => this.#verdicts.returned(attempt, undefined)));
       return;
     }
     if (!Array.isArray(answer) || answer.length !== attempts.length) {
@@ -66,13 +64,15 @@ export class BatchRun {
         `expected one entry for each of ${attempts.length} jobs, got ${got}`,
       );
     }
-    for (const [index, attempt] of attempts.entries())
-      this.#verdicts.returned(attempt, answer[index]);
+    await Promise.all(
+      attempts.map((attempt, index) => this.#verdicts.returned(attempt, answer[index])),
+    );
   }
 
-  #abortIfAll(attempts: readonly Attempt[]): void {
+  #abortIfAll(): void {
+    const attempts = this.#attempts;
     if (!attempts.every((attempt) => attempt.isAborted || attempt.state === "ended")) return;
-    const [first] = attempts;
-    this.#controller.abort(first?.signal.reason);
+    const last = attempts.find((attempt) => attempt.isAborted);
+    this.#controller.abort(last?.signal.reason);
   }
 }

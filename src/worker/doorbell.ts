@@ -63,7 +63,9 @@ export class Doorbell {
     };
     for (let failures = 0; !signal.aborted; failures += 1) {
       try {
-        await sql.listen?.(CHANNEL, (payload) => this.#hear(payload), { signal, onListening });
+        const hear = (payload: string): void => this.#hear(payload);
+        const listening = await sql.listen?.(CHANNEL, hear, { signal, onListening });
+        await listening?.ended;
         return;
       } catch (error) {
         if (signal.aborted) return;
@@ -71,7 +73,8 @@ export class Doorbell {
           logger.info("listen.unavailable", { reason: error.message, hint: error.hint });
           return;
         }
-        logger.debug("listen.failed", { error });
+        // Once aloud: polling goes on, and a wrong address would go unnoticed.
+        logger[failures === 0 ? "warn" : "debug"]("listen.failed", { error });
         await pause(backoffDelay(RETRY, failures, random()), signal, clock);
       }
     }

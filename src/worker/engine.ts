@@ -1,10 +1,8 @@
-import { pause } from "../core/signals.ts";
-import { numberArray } from "../db/call.ts";
+import { deadline, raceSignal } from "../core/signals.ts";
 import {
   armBells,
   forgetLeases,
   heartbeatWorker,
-  type LaneScope,
   openJobs,
   type RegisteredWorker,
 } from "../db/worker-functions.ts";
@@ -13,13 +11,14 @@ import { Doorbell } from "./doorbell.ts";
 import { Events } from "./events.ts";
 import { Executor } from "./executor.ts";
 import { Intake } from "./intake.ts";
-import { Lane } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import { type LaneLoopParts, type Phase, runLane } from "./lane-loop.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
-import { EVERY_QUEUE, type WorkerSettings } from "./options.ts";
+import { makeLanes, scopeOfAll } from "./make-lanes.ts";
+import type { WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
-import { keepAlive, keepHouse, keepLeases, type UpkeepParts } from "./upkeep.ts";
+import { keepAlive, keepHouse, keepLeases, type UpkeepParts, watchLeases } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
@@ -41,13 +40,17 @@ export class Engine {
   readonly #phase: Phase;
   readonly #ended = new AbortController();
   readonly #idleWaiters = new Set<() => void>();
-  readonly #running: Promise<unknown>[] = [];
+  #laneLoops: readonly Promise<void>[] = [];
+  #loopsEnd: Promise<unknown> = Promise.resolve();
+  readonly #onDeath: (error: unknown) => void;
+  #onHandlerEnd: () => void = () => undefined;
   #signedIn: RegisteredWorker;
 
   constructor(
     settings: WorkerSettings,
     signedIn: RegisteredWorker,
     register: () => Promise<RegisteredWorker>,
+    onDeath: (error: unknown) => void,
   ) {
     const { sql, clock, logger, routes, random, leaseMs } = settings;
     const book = this.#book;
@@ -55,15 +58,22 @@ export class Engine {
     const events = new Events(logger, settings.onEvent);
     this.#settings = settings;
     this.#signedIn = signedIn;
+    this.#onDeath = onDeath;
     this.#lanes = makeLanes(settings, signedIn);
     this.#settlements = new Settlements(clock);
     this.#deadlines = new Deadlines(clock);
-    this.#phase = { isStopping: false, workCount: 0, onIdle: () => this.#tellIfIdle() };
+    this.#phase = {
+      isStopping: false,
+      isClosing: false,
+      workCount: 0,
+      onIdle: () => this.#tellIfIdle(),
+    };
     this.#link = new Link({
       clock,
       events,
       random,
-      callTimeoutMs: Math.max(leaseMs, 5_000),
+      callTimeoutMs: Math.max(leaseMs / 2, 5_000),
+      signal: this.#ended.signal,
       greet: async (isAlone, signal) => {
         if (isAlone) await forgetLeases(sql, worker(), book.ids, signal);
         else await heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal);
@@ -91,7 +101,8 @@ export class Engine {
       logger,
       worker,
       random,
-      arm: () => this.#link.call((signal) => armBells(sql, worker(), unionOf(this.#lanes), signal)),
+      arm: () =>
+        this.#link.call((signal) => armBells(sql, worker(), scopeOfAll(this.#lanes), signal)),
       onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
       onCancel: (lease, id) => {
@@ -138,13 +149,14 @@ export class Engine {
 
   start(): void {
     const { signal } = this.#ended;
-    for (const lane of this.#lanes) this.#supervise(runLane(lane, this.#loops, signal));
-    this.#supervise(keepLeases(this.#upkeep, signal));
-    this.#supervise(keepAlive(this.#upkeep, signal));
-    this.#supervise(keepHouse(this.#upkeep, signal));
-    if (this.#settings.listen && this.#settings.sql.listen) {
-      this.#supervise(this.#doorbell.run(signal));
-    }
+    const { listen, sql } = this.#settings;
+    const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
+    this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
+    const others = [keepLeases, watchLeases, keepAlive, keepHouse].map((keep) =>
+      this.#supervise(keep(this.#upkeep, signal)),
+    );
+    const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */
@@ -177,7 +189,7 @@ export class Engine {
 
   /** Brings everything to an end: waits for handlers until `hurry` aborts, then aborts them and gives back what is left. */
   async drain(hurry: AbortSignal): Promise<void> {
-    const { clock, abortGraceMs, logger } = this.#settings;
+    const { clock, abortGraceMs } = this.#settings;
     this.#phase.isStopping = true;
     for (const lane of this.#lanes) {
       for (const attempt of lane.takeAll()) this.#verdicts.giveBack(attempt);
@@ -192,43 +204,53 @@ export class Engine {
       cancel();
       this.#executor.releaseAll();
     }
-    const flushed = new AbortController();
-    void this.#settlements.whenEmpty().then(() => flushed.abort());
-    await pause(FLUSH_MS, flushed.signal, clock);
+    await this.#flush();
+    await this.#end();
+  }
+
+  /** Waits until claims under way have come back and all ends are written; for a while only, if the database is away. */
+  async #flush(): Promise<void> {
+    const { clock, logger } = this.#settings;
+    this.#phase.isClosing = true;
+    for (const lane of this.#lanes) lane.wakeup.wake();
+    const patience = deadline(FLUSH_MS, () => undefined, undefined, clock);
+    await raceSignal(Promise.all(this.#laneLoops), patience.signal).catch(() => undefined);
+    patience.release();
     if (this.#settlements.pending > 0) {
       logger.error("worker.unsettled", { count: this.#settlements.pending });
     }
-    await this.#end();
   }
 
   async #end(): Promise<void> {
     this.#ended.abort();
     this.#deadlines.stop();
     for (const lane of this.#lanes) lane.wakeup.wake();
-    await Promise.all(this.#running);
+    await this.#loopsEnd;
   }
 
-  /** The loops don't reject; if one did all the same, the others would work on without it, so it is said loudly. */
-  #supervise(loop: Promise<void>): void {
-    const { logger } = this.#settings;
-    this.#running.push(loop.catch((error: unknown) => logger.error("worker.loop_died", { error })));
+  /** The loops don't reject. If one did all the same, a worker without it would only seem to work: so it stops. */
+  #supervise(loop: Promise<void>): Promise<void> {
+    return loop.catch((error: unknown) => {
+      this.#settings.logger.error("worker.loop_died", { error });
+      this.#onDeath(error);
+    });
   }
 
-  #handlerEnded: () => void = () => undefined;
-
-  async #handlersEnd(patience: AbortSignal): Promise<void> {
-    while (this.running > 0 && !patience.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#handlerEnded = resolve;
-        patience.addEventListener("abort", () => resolve(), { once: true });
-      });
-    }
+  /** Resolves when no handler runs any more, or when the patience is over. */
+  #handlersEnd(patience: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onHandlerEnd = () => {
+        if (this.running === 0) resolve();
+      };
+      patience.addEventListener("abort", () => resolve(), { once: true });
+      if (this.running === 0 || patience.aborted) resolve();
+    });
   }
 
   /** A slot came free: the next job starts, and if the buffer runs low the lane is woken to claim. */
   #onFree(lane: Lane): void {
     this.#executor.fill(lane);
-    if (this.#phase.isStopping) this.#handlerEnded();
+    if (this.#phase.isStopping) this.#onHandlerEnd();
     else if (lane.wakeup.isAsleep && lane.isHungry) lane.wakeup.wake();
   }
 
@@ -249,32 +271,4 @@ export class Engine {
     else
       for (const lane of this.#lanes) if (lane.emptyAtWork !== this.#phase.workCount) lane.stir();
   }
-}
-
-function makeLanes({ lanes, clock }: WorkerSettings, signedIn: RegisteredWorker): Lane[] {
-  const named = lanes.filter((lane) => lane.name !== EVERY_QUEUE);
-  const idOf = (name: string): number =>
-    signedIn.queueIds[named.findIndex((lane) => lane.name === name)] ?? -1;
-  const typeIds = numberArray(signedIn.typeIds) ?? "{}";
-  return lanes.map((lane) => {
-    const isRest = lane.name === EVERY_QUEUE;
-    const scope: LaneScope = {
-      queueIds: isRest ? null : numberArray([idOf(lane.name)]),
-      exceptQueueIds: isRest && named.length > 0 ? numberArray(signedIn.queueIds) : null,
-      typeIds,
-    };
-    return new Lane(lane, scope, clock);
-  });
-}
-
-/** The queues of all lanes together. */
-function unionOf(lanes: readonly Lane[]): Pick<LaneScope, "queueIds" | "typeIds"> {
-  const [first] = lanes;
-  const queues = lanes.map((lane) => lane.scope.queueIds);
-  return {
-    queueIds: queues.includes(null)
-      ? null
-      : `{${queues.map((ids) => ids?.slice(1, -1)).join(",")}}`,
-    typeIds: first?.scope.typeIds ?? "{}",
-  };
 }

@@ -11,8 +11,8 @@ export interface AttemptFacts {
   readonly tenantId: string | null;
   readonly attempt: number;
   readonly maxAttempts: number;
-  /** How long it could have run already when it was claimed. */
-  readonly waitMs: number;
+  /** How long it could have run already when it was claimed; null when that is not known. */
+  readonly waitMs: number | null;
 }
 
 /** How an attempt ended, once the database has accepted it. */
@@ -87,11 +87,14 @@ export class Events {
 
   emit(event: WorkerEvent): void {
     this.#logger[LEVELS[event.kind]](nameOf(event), fieldsOf(event));
-    try {
-      this.#listener?.(event);
-    } catch (error) {
-      // A listener is a guest here; its faults must not stop the work.
+    // A listener is a guest here; its faults must not stop the work.
+    const onFault = (error: unknown): void =>
       this.#logger.error("worker.listener_failed", { error });
+    try {
+      const answer: unknown = this.#listener?.(event);
+      if (answer instanceof Promise) answer.catch(onFault);
+    } catch (error) {
+      onFault(error);
     }
   }
 }
@@ -128,7 +131,8 @@ function fieldsOf(event: WorkerEvent): LogFields {
     ...("durationMs" in event && { durationMs: Math.round(event.durationMs) }),
     ...("retryInMs" in event && { retryInMs: event.retryInMs }),
     ...("delayMs" in event && { delayMs: event.delayMs }),
-    ...("reason" in event && { reason: event.reason }),
-    ...("error" in event && { error: `${event.error.name}: ${event.error.message}`.slice(0, 300) }),
+    // No texts of errors or reasons: they may quote the payload.
+    ...("error" in event && { error: event.error.name }),
+    ...("error" in event && event.error.code !== undefined && { code: event.error.code }),
   };
 }

@@ -37,15 +37,28 @@ export class Executor {
 
   /** Starts buffered jobs while the lane has slots. */
   fill(lane: Lane): void {
-    while (lane.hasFreeSlot) {
-      const attempt = lane.shift();
-      if (!attempt) return;
-      // Lost or released while it lay in the buffer.
-      if (attempt.state !== "buffered") continue;
-      lane.running += 1;
-      if (attempt.route.handle) this.#runSingle(attempt);
-      else this.#runBatch(attempt);
+    // Handlers that are not asynchronous end while they are started; their slots are filled by the loop that is under way.
+    if (lane.isFilling) return;
+    lane.isFilling = true;
+    try {
+      for (let next = this.#next(lane); next; next = this.#next(lane)) this.#start(next);
+    } finally {
+      lane.isFilling = false;
     }
+  }
+
+  #next(lane: Lane): Attempt | undefined {
+    if (!lane.hasFreeSlot) return undefined;
+    let attempt = lane.shift();
+    // Lost or released while it lay in the buffer.
+    while (attempt && attempt.state !== "buffered") attempt = lane.shift();
+    return attempt;
+  }
+
+  #start(attempt: Attempt): void {
+    attempt.lane.running += 1;
+    if (attempt.route.batch) this.#runBatch(attempt);
+    else this.#runSingle(attempt);
   }
 
   /** Tells all running handlers that the worker stops. */
@@ -63,35 +76,41 @@ export class Executor {
     const { verdicts, tools } = this.#parts;
     this.#begin(attempt);
     const { handle, job } = attempt.route;
-    const limitMs = attempt.timeoutMs;
+    const limitMs = attempt.ownTimeoutMs ?? job.timeoutMs;
     const timed = limitMs === undefined ? undefined : this.#limit([attempt], limitMs);
     let answer: unknown;
     try {
       const input = job.input ? parseInput(job, attempt.row[5]) : attempt.row[5];
       answer =
         input instanceof Promise
-          ? input.then((parsed: unknown) => handle?.(new JobContext(parsed, attempt, tools)))
-          : handle?.(new JobContext(input, attempt, tools));
+          ? // Meanwhile its time may have run out, or it was given back.
+            input.then((parsed: unknown) =>
+              attempt.state === "running"
+                ? handle(new JobContext(parsed, attempt, tools))
+                : undefined,
+            )
+          : handle(new JobContext(input, attempt, tools));
+      if (isThenable(answer)) answer = Promise.resolve(answer);
     } catch (error) {
       verdicts.threw(attempt, error);
       this.#endSingle(attempt, timed);
       return;
     }
-    if (isThenable(answer)) {
+    if (answer instanceof Promise) {
       answer.then(
-        (value) => {
-          verdicts.returned(attempt, value);
-          this.#endSingle(attempt, timed);
-        },
+        (value) => this.#returned(attempt, value, timed),
         (error: unknown) => {
           verdicts.threw(attempt, error);
           this.#endSingle(attempt, timed);
         },
       );
-    } else {
-      verdicts.returned(attempt, answer);
-      this.#endSingle(attempt, timed);
-    }
+    } else this.#returned(attempt, answer, timed);
+  }
+
+  #returned(attempt: Attempt, value: unknown, timed: Timed | undefined): void {
+    const checking = this.#parts.verdicts.returned(attempt, value);
+    if (checking) void checking.then(() => this.#endSingle(attempt, timed));
+    else this.#endSingle(attempt, timed);
   }
 
   #endSingle(attempt: Attempt, timed: Timed | undefined): void {
@@ -107,10 +126,9 @@ export class Executor {
     const attempts = [first, ...others.filter((attempt) => attempt.state === "buffered")];
     for (const attempt of attempts) this.#begin(attempt);
     const run = new BatchRun(attempts, route, verdicts, tools);
-    const limitMs = Math.min(...attempts.map((attempt) => attempt.timeoutMs ?? Infinity));
-    const timed = limitMs === Infinity ? undefined : this.#limit(attempts, limitMs);
+    const limits = this.#limitBatch(attempts, route.job.timeoutMs);
     void run.perform().then(() => {
-      if (timed) deadlines.remove(timed);
+      for (const timed of limits) deadlines.remove(timed);
       for (const attempt of attempts) this.#leave(attempt);
       this.#free(lane, (this.#now - first.startedAt) / attempts.length);
     });
@@ -135,6 +153,16 @@ export class Executor {
   #free(lane: Lane, msPerJob: number): void {
     lane.freed(this.#now, msPerJob);
     this.#parts.onFree(lane);
+  }
+
+  /** The definition's limit holds for the batch, a job's own for that job alone. */
+  #limitBatch(attempts: readonly Attempt[], limitMs: number | undefined): Timed[] {
+    const own = attempts.filter((attempt) => attempt.ownTimeoutMs !== undefined);
+    const others = attempts.filter((attempt) => attempt.ownTimeoutMs === undefined);
+    return [
+      ...own.map((attempt) => this.#limit([attempt], attempt.ownTimeoutMs ?? 0)),
+      ...(limitMs !== undefined && others.length > 0 ? [this.#limit(others, limitMs)] : []),
+    ];
   }
 
   /**

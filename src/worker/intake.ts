@@ -5,7 +5,7 @@ import type { AttemptEnd, Events } from "./events.ts";
 import type { Lane } from "./lane.ts";
 import type { Lease, LeaseBook } from "./lease-book.ts";
 import type { Route } from "./routes.ts";
-import type { RestEntry, SettlementBatch } from "./settlements.ts";
+import type { End, SettlementBatch } from "./settlements.ts";
 
 export interface IntakeParts {
   readonly book: LeaseBook;
@@ -49,7 +49,7 @@ export class Intake {
   }
 
   accept(
-    entry: RestEntry,
+    entry: End,
     status: string | undefined,
     retryInMs: AdvanceAnswer["retry_in_ms"] = {},
   ): void {
@@ -88,12 +88,14 @@ function keyOf(attempt: Attempt): string {
   return `${attempt.lease.id}:${attempt.id}`;
 }
 
-function waitOf(row: ClaimedRow, now: number): number {
-  return Math.max(0, now - Math.max(row[9], row[10] ?? 0));
+/** Of a later attempt we don't know since when it could run. */
+function waitOf(row: ClaimedRow, now: number): number | null {
+  const readyAt = row[12] ?? (row[7] === 1 ? Math.max(row[9], row[10] ?? 0) : null);
+  return readyAt === null ? null : Math.max(0, now - readyAt);
 }
 
 function endOf(
-  { outcome, detail }: RestEntry,
+  { outcome, detail }: End,
   status: string | undefined,
   retryInMs: number | undefined,
 ): AttemptEnd {

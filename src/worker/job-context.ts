@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import { LeaseLostError } from "../core/errors.ts";
+import { AlreadyCommittedError, LeaseLostError } from "../core/errors.ts";
 import type { AttemptNumber, HandlerContext, HandlerTransaction } from "../core/handler.ts";
 import { parseOutput } from "../core/input.ts";
 import { encodeResult } from "../core/json.ts";
@@ -97,8 +97,21 @@ export class JobContext implements HandlerContext {
 
   async #commitWith(work: (tx: HandlerTransaction) => unknown): Promise<void> {
     const attempt = this.#attempt;
+    if (attempt.isCommitting || attempt.isCommitted) {
+      throw new AlreadyCommittedError(`Job ${this.id} is completed, or about to be`);
+    }
+    if (attempt.state !== "running") throw new LeaseLostError(this.id);
+    attempt.isCommitting = true;
+    try {
+      await this.#commit(work);
+    } finally {
+      attempt.isCommitting = false;
+    }
+  }
+
+  async #commit(work: (tx: HandlerTransaction) => unknown): Promise<void> {
+    const attempt = this.#attempt;
     const { sql, clock, verdicts } = this.#tools;
-    if (attempt.state !== "running" || attempt.isCommitted) throw new LeaseLostError(this.id);
     const status = await sql.transaction(async (tx) => {
       const output = await parseOutput(attempt.route.job, await work(tx));
       const answer = await settleOne(tx, {

@@ -1,5 +1,5 @@
 import { isAboutData } from "../db/sqlstate.ts";
-import { advance } from "../db/worker-functions.ts";
+import { type AdvanceAnswer, advance } from "../db/worker-functions.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
@@ -7,7 +7,7 @@ import type { Lane } from "./lane.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
-import { encodeBatch, type SettlementBatch, type Settlements } from "./settlements.ts";
+import { encodeBatch, type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
 import type { Verdicts } from "./verdicts.ts";
 
 export interface LaneLoopParts {
@@ -26,6 +26,8 @@ export interface LaneLoopParts {
 export interface Phase {
   /** No more claims; what is unfinished is still settled. */
   isStopping: boolean;
+  /** No handler runs any more: what has ended is written at once, and then the lanes' loops end. */
+  isClosing: boolean;
   /** Grows with every claim and every settlement: a lane that finds nothing can tell whether that is still true. */
   workCount: number;
   /** Called when a lane found nothing. */
@@ -43,15 +45,15 @@ const ARMED_WAITS_MS = [5, 30, 200] as const;
 /** Between tries of a call that fails although the database is there. */
 const FAULT_WAIT_MS = 1_000;
 
-/** Settles and claims for one lane until the signal aborts: one call for both, whenever either is due. */
+/** Settles and claims for one lane, until the worker has come to its end: one call for both, whenever either is due. */
 export async function runLane(
   lane: Lane,
   parts: LaneLoopParts,
   signal: AbortSignal,
 ): Promise<void> {
-  const { link, settings } = parts;
-  const { clock } = settings;
-  while (!signal.aborted) {
+  const { link, settings, settlements, phase } = parts;
+  const { clock, logger } = settings;
+  while (!signal.aborted && !(phase.isClosing && settlements.size === 0)) {
     const wait = dueAt(lane, parts) - clock.now();
     if (wait > 0) {
       await lane.wakeup.sleep(wait);
@@ -59,7 +61,14 @@ export async function runLane(
     }
     if (lane.isStalled(clock.now())) giveBack(lane, parts);
     await link.ready(signal);
-    if (!signal.aborted) await step(lane, parts);
+    if (signal.aborted) return;
+    try {
+      await step(lane, parts, signal);
+    } catch (error) {
+      // Nothing in a step is known to throw. If something does, the lane must go on all the same.
+      logger.error("worker.step_failed", { lane: lane.name, error });
+      lane.notBefore = clock.now() + FAULT_WAIT_MS;
+    }
   }
 }
 
@@ -67,7 +76,7 @@ export async function runLane(
 function dueAt(lane: Lane, { settings, settlements, phase }: LaneLoopParts): number {
   let due = Infinity;
   if (!phase.isStopping && lane.isHungry) due = lane.nextClaimAt;
-  if (settlements.sender === lane) {
+  if (settlements.sender === lane || (phase.isClosing && settlements.size > 0)) {
     const isFull = settlements.size >= FULL_BATCH || phase.isStopping;
     due = Math.min(due, isFull ? 0 : settlements.since + settings.settleDelayMs);
   }
@@ -81,49 +90,66 @@ function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
   for (const attempt of lane.takeAll()) verdicts.giveBack(attempt);
 }
 
-async function step(lane: Lane, parts: LaneLoopParts): Promise<void> {
-  const { settings, settlements, link, doorbell, intake, executor, phase } = parts;
+async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
+  const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
-  const batch = settlements.take();
   const limit = phase.isStopping ? 0 : lane.claimLimit;
-  if (limit === 0 && batch.done.length + batch.rest.length === 0) return;
-  const sentAt = clock.now();
-  if (sentAt >= lane.sweepAt) lane.mark = null;
-  if (lane.mark === null) lane.sweepAt = sentAt + SWEEP_MS;
-  const workCount = phase.workCount;
-  const request = {
-    ...encodeBatch(batch),
-    ...lane.scope,
-    worker: parts.worker(),
-    limit,
-    leaseMs,
-    mark: lane.mark,
-  };
-  let reply: Awaited<ReturnType<typeof advance>>;
+  const batch = settlements.take();
+  if (limit === 0 && sizeOf(batch) === 0) return;
+  let isTold = false;
   try {
-    reply = await link.claim((signal) => advance(settings.sql, request, signal));
+    const sentAt = clock.now();
+    if (sentAt >= lane.sweepAt) lane.mark = null;
+    if (lane.mark === null) lane.sweepAt = sentAt + SWEEP_MS;
+    const workCount = phase.workCount;
+    const request = {
+      ...encodeBatch(batch),
+      ...lane.scope,
+      worker: parts.worker(),
+      limit,
+      leaseMs,
+      mark: lane.mark,
+    };
+    const { answer, size } = await link.claim((patience) =>
+      advance(settings.sql, request, patience),
+    );
+    isTold = true;
+    settlements.confirm(sizeOf(batch));
+    if (sizeOf(batch) > 0) phase.workCount += 1;
+    intake.settled(batch, answer);
+    if (limit === 0) return;
+    if (answer.jobs.length > 0) {
+      // From the moment of sending: the lease began some time after that.
+      take(lane, answer, size, limit, sentAt + leaseMs, parts);
+    } else {
+      lane.emptyAtWork = workCount;
+      await rest(lane, answer.next_due_in_ms, parts);
+    }
   } catch (error) {
-    await failed(lane, batch, error, parts);
-    return;
+    if (isTold) throw error;
+    if (limit > 0) lane.claimFailed(limit);
+    await failed(lane, batch, error, parts, signal);
   }
-  const { answer, size } = reply;
-  if (batch.done.length + batch.rest.length > 0) phase.workCount += 1;
-  intake.settled(batch, answer);
-  settlements.confirm(batch);
-  if (limit === 0) return;
-  if (answer.jobs.length === 0) {
-    lane.emptyAtWork = workCount;
-    await rest(lane, answer.next_due_in_ms, parts);
-    return;
-  }
+}
+
+/** Takes over what a claim brought. */
+function take(
+  lane: Lane,
+  answer: AdvanceAnswer,
+  size: number,
+  limit: number,
+  deadline: number,
+  parts: LaneLoopParts,
+): void {
+  const { settings, intake, executor, doorbell, phase } = parts;
+  const count = answer.jobs.length;
   phase.workCount += 1;
   doorbell.disarm();
   lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
   lane.emptyClaims = 0;
-  lane.nextClaimAt = answer.jobs.length < limit ? clock.now() + EMPTY_WAITS_MS[0] : 0;
-  // From the moment of sending: the lease began some time after that.
-  intake.claimed(lane, answer, sentAt + leaseMs);
-  lane.claimed(answer.jobs.length, size);
+  lane.nextClaimAt = count < limit ? settings.clock.now() + EMPTY_WAITS_MS[0] : 0;
+  intake.claimed(lane, answer, deadline);
+  lane.claimed(count, size);
   if (phase.isStopping) giveBack(lane, parts);
   executor.fill(lane);
 }
@@ -158,9 +184,10 @@ async function failed(
   batch: SettlementBatch,
   error: unknown,
   parts: LaneLoopParts,
+  signal: AbortSignal,
 ): Promise<void> {
   const { settlements, settings } = parts;
-  if (isOutage(error)) {
+  if (signal.aborted || isOutage(error)) {
     settlements.putBack(batch, lane);
     return;
   }

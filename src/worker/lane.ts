@@ -10,7 +10,7 @@ export interface LaneSettings {
   readonly concurrency: number;
   /** The most jobs that wait in this process for a free slot. */
   readonly maxPrefetch: number;
-  /** The most jobs that one call of a handler takes; more than 1 with batch handlers. */
+  /** How many jobs one call of a handler takes at least; more than 1 where all are batch handlers. */
   readonly batchSize: number;
   /** How long a job may wait in this process. */
   readonly horizonMs: number;
@@ -20,10 +20,12 @@ export interface LaneSettings {
 const WEIGHT = 0.1;
 /** Below this no average is told from zero. */
 const SHORTEST_RUN_MS = 0.001;
-/** What may lie in the buffer, in characters of JSON. */
-const MOST_BUFFERED_CHARS = 32 * 1024 * 1024;
-/** A claim is at most this many times as large as the one before, so that large payloads show before they hurt. */
+/** The first claim is small and each may be so many times the one before, so that large payloads show before they hurt. */
+const FIRST_CLAIM = 16;
 const GROWTH = 4;
+/** What one claim may bring, and what a lane may hold, in characters of JSON. */
+const MOST_CLAIMED_CHARS = 16 * 1024 * 1024;
+const MOST_HELD_CHARS = 128 * 1024 * 1024;
 
 /**
  * A queue's share of a worker: so many slots, a buffer of claimed jobs, and the memory of where the last claim ended.
@@ -39,6 +41,8 @@ export class Lane {
   readonly wakeup: Wakeup;
   /** Handlers that run. A batch counts as one. */
   running = 0;
+  /** Jobs are being started just now. */
+  isFilling = false;
   /** Where the last claim ended, as JSON. */
   mark: string | null = null;
   /** Local time of the next claim without a mark. */
@@ -56,8 +60,10 @@ export class Lane {
   #buffer: Attempt[] = [];
   #head = 0;
   #runMs: number | undefined;
+  /** No slot has come free since the buffer was given back. */
+  #isCautious = false;
   #charsPerJob = 0;
-  #lastClaimed: number;
+  #mayClaim: number = FIRST_CLAIM;
   #capacity: number;
   #claimSize = 1;
 
@@ -69,8 +75,7 @@ export class Lane {
     this.scope = scope;
     this.wakeup = new Wakeup(clock);
     this.#maxPrefetch = settings.maxPrefetch;
-    this.#capacity = settings.concurrency * settings.batchSize;
-    this.#lastClaimed = this.#capacity;
+    this.#capacity = this.#slots;
   }
 
   get buffered(): number {
@@ -94,8 +99,8 @@ export class Lane {
 
   /** How many jobs the next claim may bring. */
   get claimLimit(): number {
-    const most = Math.max(this.#claimSize, this.concurrency * this.batchSize);
-    return Math.max(0, Math.min(this.room, most, this.#lastClaimed * GROWTH));
+    const most = Math.max(this.#claimSize, this.#slots);
+    return Math.max(0, Math.min(this.room, most, this.#mayClaim));
   }
 
   push(attempt: Attempt): void {
@@ -136,10 +141,13 @@ export class Lane {
 
   /** A claim brought `count` jobs in an answer of so many characters. */
   claimed(count: number, chars: number): void {
-    const charsPerJob = chars / count;
-    this.#charsPerJob = Math.max(charsPerJob, this.#charsPerJob * (1 - WEIGHT));
-    this.#lastClaimed = Math.max(count, this.concurrency * this.batchSize);
-    this.#plan();
+    this.#charsPerJob = Math.max(chars / count, this.#charsPerJob * (1 - WEIGHT));
+    this.#plan(count * GROWTH);
+  }
+
+  /** A claim failed. If that was for its size, the next one does better. */
+  claimFailed(limit: number): void {
+    this.#mayClaim = Math.max(1, Math.floor(limit / GROWTH));
   }
 
   /** A handler ended and its slot is free. */
@@ -148,18 +156,22 @@ export class Lane {
     this.lastFreedAt = now;
     this.#runMs =
       this.#runMs === undefined ? msPerJob : this.#runMs + (msPerJob - this.#runMs) * WEIGHT;
+    if (!this.#isCautious) return;
+    this.#isCautious = false;
+    this.#plan(this.#mayClaim);
   }
 
   /**
-   * Jobs lie in the buffer and no slot came free within the horizon: what was learned about the run time is wrong.
-   * Answers whether it is so, and plans with the longer time from then on.
+   * Jobs lie in the buffer and no slot came free within the horizon: what was learned about the run time is wrong. Answers whether it
+   * is so; until a slot comes free nothing more is prefetched then.
    */
   isStalled(now: number): boolean {
     const stalledMs = now - this.lastFreedAt;
     if (this.buffered === 0 || this.hasFreeSlot || stalledMs < this.horizonMs) return false;
     // None has ended yet: the runs are longer than this.
     this.#runMs = Math.max(this.#runMs ?? 0, stalledMs * 2);
-    this.#plan();
+    this.#isCautious = true;
+    this.#plan(this.#mayClaim);
     return true;
   }
 
@@ -171,14 +183,21 @@ export class Lane {
     this.wakeup.wake();
   }
 
+  get #slots(): number {
+    return this.concurrency * this.batchSize;
+  }
+
   /** Once for each claim, not for each job. */
-  #plan(): void {
-    const slots = this.concurrency * this.batchSize;
-    const byTime = (slots * this.horizonMs) / Math.max(this.#runMs ?? Infinity, SHORTEST_RUN_MS);
-    const bySize = MOST_BUFFERED_CHARS / Math.max(this.#charsPerJob, 1);
-    const prefetch = Math.floor(Math.min(this.#maxPrefetch, byTime, bySize));
-    this.#capacity = slots + prefetch;
+  #plan(mayClaim: number): void {
+    const chars = Math.max(this.#charsPerJob, 1);
+    // Whole rounds of all slots: handlers that began together end together.
+    const rounds = Math.floor(this.horizonMs / Math.max(this.#runMs ?? Infinity, SHORTEST_RUN_MS));
+    const prefetch = this.#isCautious ? 0 : Math.min(this.#maxPrefetch, this.#slots * rounds);
+    const fits = Math.max(1, Math.floor(MOST_HELD_CHARS / chars));
+    this.#capacity = Math.min(this.#slots + prefetch, fits);
     // Half of the buffer, so that one half is worked on while the other is fetched.
     this.#claimSize = Math.max(1, Math.ceil(prefetch / 2));
+    const bySize = Math.max(1, Math.floor(MOST_CLAIMED_CHARS / chars));
+    this.#mayClaim = Math.min(Math.max(mayClaim, FIRST_CLAIM), bySize);
   }
 }

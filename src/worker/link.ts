@@ -13,6 +13,8 @@ export interface LinkOptions {
   readonly random: () => number;
   /** After this long without an answer a call counts as lost. */
   readonly callTimeoutMs: number;
+  /** The worker's end: calls under way are given up. */
+  readonly signal: AbortSignal;
   /** The first call after an outage. `isAlone`: no claim is under way, so leases we don't know of can't come any more. */
   readonly greet: (isAlone: boolean, signal: AbortSignal) => Promise<unknown>;
   /** Called when the database answers again. */
@@ -57,12 +59,13 @@ export class Link {
     }
   }
 
-  /**
-   * Makes one call. Rejects as the call does, or when `signal` aborts; if the database is at fault, whoever asks `ready` then waits.
-   */
-  async call<T>(run: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  /** Makes one call. Rejects as the call does; if the database is at fault, whoever asks `ready` then waits. */
+  async call<T>(
+    run: (signal: AbortSignal) => Promise<T>,
+    timeoutMs: number = this.#options.callTimeoutMs,
+  ): Promise<T> {
     try {
-      return await this.#withPatience(run, signal);
+      return await this.#withPatience(run, timeoutMs);
     } catch (error) {
       if (isOutage(error) && !this.isDown) {
         this.#lastError = error;
@@ -79,7 +82,10 @@ export class Link {
       await pause(backoffDelay(RECONNECT, this.#failures, random()), signal, clock);
       this.#failures += 1;
       try {
-        await this.#withPatience((patience) => greet(this.#claims === 0, patience), signal);
+        await this.#withPatience(
+          (patience) => greet(this.#claims === 0, patience),
+          this.#options.callTimeoutMs,
+        );
       } catch (error) {
         if (isOutage(error) || signal.aborted) continue;
         // It answers, if only to complain: the loops will find out what about.
@@ -91,11 +97,8 @@ export class Link {
     }
   }
 
-  async #withPatience<T>(
-    run: (signal: AbortSignal) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    const { clock, callTimeoutMs: ms } = this.#options;
+  async #withPatience<T>(run: (signal: AbortSignal) => Promise<T>, ms: number): Promise<T> {
+    const { clock, signal } = this.#options;
     const patience = deadline(ms, () => new CallTimeout(ms), signal, clock);
     try {
       return await run(patience.signal);

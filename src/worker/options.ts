@@ -2,7 +2,7 @@ import { refused, wholeNumber } from "../core/check-options.ts";
 import { type Clock, systemClock } from "../core/clock.ts";
 import type { Middleware } from "../core/handler.ts";
 import type { Implementation } from "../core/implement.ts";
-import { consoleLogger, type Logger } from "../core/logger.ts";
+import { consoleLogger, type Logger, shielded } from "../core/logger.ts";
 import { toSql } from "../db/detect.ts";
 import type { Sql } from "../db/sql.ts";
 import type { WorkerEvent } from "./events.ts";
@@ -10,7 +10,10 @@ import type { LaneSettings } from "./lane.ts";
 import { buildRoutes, type Route } from "./routes.ts";
 
 export interface WorkerOptions {
-  /** `connect(url)` of this library, a postgres.js client, or a node-postgres pool. Who made it closes it. */
+  /**
+   * `connect(url)` of this library, a postgres.js client, or a node-postgres pool. Who made it closes it. A client or pool needs four
+   * connections or more, and what `connect` opens is the only one that recovers from a network which swallows everything.
+   */
   readonly sql: unknown;
   /** What `implement` and `implementBatch` make. Only these types are claimed. */
   readonly handlers: readonly Implementation[];
@@ -23,7 +26,8 @@ export interface WorkerOptions {
   readonly concurrency?: number;
   /**
    * The most jobs a queue's share of the worker holds beyond those that run. The worker takes fewer when handlers are slow: a job
-   * shall not wait here for longer than half a second, or a tenth of the lease. 0 claims only what can run at once. @default 1000
+   * shall not wait here for longer than half a second, or a tenth of the lease. 0 claims no more jobs than there are slots; batch
+   * handlers beside others then get small batches. @default 1000
    */
   readonly prefetch?: number;
   /** How long a claim holds without a sign of life; it is extended three times as often. @default 30_000 */
@@ -72,7 +76,7 @@ export interface WorkerSettings {
 /** The lane of all queues that have none of their own. */
 export const EVERY_QUEUE = "*";
 
-const LONGEST_MS = 86_400_000;
+export const LONGEST_MS = 86_400_000;
 /** However short the handlers: a job that lies in one worker could have been run by another. */
 const LONGEST_HORIZON_MS = 500;
 
@@ -97,7 +101,7 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     abortGraceMs: wholeNumber("abortGraceMs", abortGraceMs, 0, LONGEST_MS),
     listen: options.listen ?? true,
     onEvent: options.onEvent,
-    logger: options.logger ?? consoleLogger({ level: "warn" }),
+    logger: shielded(options.logger ?? consoleLogger({ level: "warn" })),
     details: options.details ?? {},
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
@@ -115,7 +119,7 @@ function toLanes(
   const entries = Object.entries(queues ?? { [EVERY_QUEUE]: concurrency ?? 10 });
   if (entries.length === 0) throw refused("queues", "must name at least one queue", queues);
   const maxPrefetch = wholeNumber("prefetch", prefetch, 0, 10_000);
-  const batchSize = Math.max(...[...routes.values()].map((route) => route.batchSize));
+  const batchSize = Math.min(...[...routes.values()].map((route) => route.batchSize));
   return entries.map(([name, slots]) => ({
     name,
     concurrency: wholeNumber(queues ? `queues.${name}` : "concurrency", slots, 1, 10_000),

@@ -28,7 +28,7 @@ export class ProgressReporter {
     this.#next = {
       percent: Number.isFinite(percent) ? Math.min(Math.max(percent, 0), 100) : 0,
       message: message === undefined ? null : storableText(String(message)),
-      data: data === undefined ? null : encodeResult(data),
+      data: encodeNews(data),
     };
     if (!this.#isBusy) this.#send();
   }
@@ -52,5 +52,14 @@ export class ProgressReporter {
     };
     // Progress is news, not truth: a write that fails is not repeated.
     this.#write(news).then(rest, rest);
+  }
+}
+
+/** Progress is news: what can't be written is left out, and is no reason to fail the job. */
+function encodeNews(data: JsonValue | undefined): string | null {
+  try {
+    return encodeResult(data);
+  } catch {
+    return null;
   }
 }

@@ -1,3 +1,4 @@
+import { refused } from "../core/check-options.ts";
 import type { Job } from "../core/define-job.ts";
 import { InvalidOptionError } from "../core/errors.ts";
 import type { HandlerContext, Middleware } from "../core/handler.ts";
@@ -6,8 +7,8 @@ import type { BatchImplementation, Implementation } from "../core/implement.ts";
 /** What a worker does with jobs of one type. */
 export interface Route {
   readonly job: Job;
-  /** The handler with the middleware around it; undefined for batch handlers. */
-  readonly handle: ((context: HandlerContext) => unknown) | undefined;
+  /** The handler with the middleware around it; of no use for batch handlers. */
+  readonly handle: (context: HandlerContext) => unknown;
   readonly batch: BatchImplementation | undefined;
   /** How many jobs one call takes. */
   readonly batchSize: number;
@@ -19,7 +20,10 @@ export function buildRoutes(
   middleware: readonly Middleware[],
 ): Map<string, Route> {
   const routes = new Map<string, Route>();
-  for (const handler of handlers) {
+  for (const [index, handler] of (handlers ?? []).entries()) {
+    if (typeof handler?.job?.type !== "string" || typeof handler.handle !== "function") {
+      throw refused(`handlers[${index}]`, "must be made by implement or implementBatch", handler);
+    }
     const { type } = handler.job;
     if (routes.has(type)) {
       throw new InvalidOptionError("handlers", `there are two for jobs of type "${type}"`);
@@ -37,7 +41,7 @@ export function buildRoutes(
 function toRoute(handler: Implementation, middleware: readonly Middleware[]): Route {
   const { job } = handler;
   return handler.kind === "batch"
-    ? { job, handle: undefined, batch: handler, batchSize: handler.maxSize }
+    ? { job, handle: () => undefined, batch: handler, batchSize: handler.maxSize }
     : { job, handle: compose(handler.handle, middleware), batch: undefined, batchSize: 1 };
 }
 

@@ -3,7 +3,7 @@ import { isAboutData } from "../db/sqlstate.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 import type { LaneLoopParts } from "./lane-loop.ts";
-import type { RestEntry, SettlementBatch } from "./settlements.ts";
+import { type End, type SettlementBatch, sizeOf } from "./settlements.ts";
 
 /**
  * The database refused a batch as a whole, so one of its entries is poison. Sends each alone; what is refused alone ends as failed,
@@ -15,11 +15,11 @@ export async function settleApart(
   parts: LaneLoopParts,
 ): Promise<void> {
   const { settlements } = parts;
-  const entries = [...batch.done.map(asEntry), ...batch.rest];
+  const entries: End[] = [...batch.done.map(asEnd), ...batch.rest];
   let at = 0;
   try {
-    for (; at < entries.length; at += 1) await settleAlone(entries[at] as RestEntry, parts);
-    settlements.confirm(batch);
+    for (; at < entries.length; at += 1) await settleAlone(entries[at] as End, parts);
+    settlements.confirm(sizeOf(batch));
   } catch {
     // It is not about this entry, the database went away for example: what is left is sent again later.
     const left = new Set(entries.slice(at).map((entry) => entry.attempt));
@@ -30,15 +30,15 @@ export async function settleApart(
       },
       lane,
     );
-    settlements.confirm({ done: [], rest: entries.slice(0, at) });
+    settlements.confirm(at);
   }
 }
 
-function asEntry(attempt: Attempt): RestEntry {
+function asEnd(attempt: Attempt): End {
   return { attempt, outcome: "completed", detail: { elapsed_ms: Math.round(attempt.elapsedMs) } };
 }
 
-async function settleAlone(entry: RestEntry, parts: LaneLoopParts): Promise<void> {
+async function settleAlone(entry: End, parts: LaneLoopParts): Promise<void> {
   const { intake, settings } = parts;
   const { attempt, outcome, detail } = entry;
   try {

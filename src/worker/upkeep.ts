@@ -1,7 +1,7 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
 import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
-import type { LeaseBook } from "./lease-book.ts";
+import type { Lease, LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import type { Verdicts } from "./verdicts.ts";
@@ -20,10 +20,12 @@ export interface UpkeepParts {
 
 const HEARTBEAT_MS = 10_000;
 const MAINTAIN_MS = 5_000;
+/** Between two looks for leases that ran out. */
+const LONGEST_BLINK_MS = 500;
 /** Between tries to extend leases after one failed. */
 const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
 
-/** Keeps leases alive, and stops the handlers of those that could not be kept. Never rejects. */
+/** Keeps leases alive. Never rejects. */
 export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { clock, leaseMs, random, logger } = parts.settings;
   let failures = 0;
@@ -31,48 +33,55 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
     const wait = failures === 0 ? leaseMs / 3 : backoffDelay(EXTEND_RETRY, failures - 1, random());
     await pause(wait, signal, clock);
     try {
-      if (!signal.aborted) await extendOnce(parts, signal);
+      if (!signal.aborted) await extend(parts);
       failures = 0;
     } catch (error) {
       failures += 1;
       logger.debug("lease.extend_failed", { error });
     }
-    loseExpired(parts);
   }
 }
 
-async function extendOnce(parts: UpkeepParts, stop: AbortSignal): Promise<void> {
-  const { settings, link, book, verdicts } = parts;
+async function extend({ settings, link, book, verdicts, worker }: UpkeepParts): Promise<void> {
+  const { sql, clock, leaseMs } = settings;
   const leases = book.ids;
   if (leases.length === 0) return;
-  const sentAt = settings.clock.now();
-  const request = { worker: parts.worker(), leases, leaseMs: settings.leaseMs };
-  const answer = await link.call((signal) => extendLeases(settings.sql, request, signal), stop);
-  book.extend(answer.alive, sentAt + settings.leaseMs);
-  for (const lease of book.missing(leases, answer.alive)) {
-    // What has ended is on its way to the database, which will judge by itself.
-    for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
-  }
+  const sentAt = clock.now();
+  const request = { worker: worker(), leases, leaseMs };
+  // No longer than there is time for another try.
+  const answer = await link.call((signal) => extendLeases(sql, request, signal), leaseMs / 3);
+  book.extend(answer.alive, sentAt + leaseMs);
+  for (const lease of book.missing(leases, answer.alive)) loseAll(lease, verdicts);
   for (const [lease, id] of answer.cancelled) {
     const attempt = book.find(lease, id);
     if (attempt) verdicts.cancel(attempt);
   }
 }
 
-/** We could not reach the database for a whole lease: from now on another worker may have these jobs. */
-function loseExpired({ settings, book, verdicts }: UpkeepParts): void {
-  for (const lease of book.expired(settings.clock.now())) {
-    for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
+/**
+ * Stops handlers whose lease could not be extended in time: from then on another worker may have their jobs. Does not depend on any
+ * call, because on a link that swallows everything calls take long to fail. Never rejects.
+ */
+export async function watchLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { settings, book, verdicts } = parts;
+  const { clock, leaseMs } = settings;
+  while (!signal.aborted) {
+    await pause(Math.min(leaseMs / 20, LONGEST_BLINK_MS), signal, clock);
+    for (const lease of book.expired(clock.now())) loseAll(lease, verdicts);
   }
+}
+
+/** What has ended is on its way to the database, which will judge by itself. */
+function loseAll(lease: Lease, verdicts: Verdicts): void {
+  for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
 }
 
 /** Shows that this worker lives. Never rejects. */
 export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, link } = parts;
   await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
-    const isKnown = await link.call(
-      (patience) => heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
-      signal,
+    const isKnown = await link.call((patience) =>
+      heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
     );
     if (!isKnown) await parts.register();
   });
@@ -82,8 +91,7 @@ export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promis
 export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, link } = parts;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
-    // Not waited for when the worker stops: whatever it was doing, somebody else will do.
-    await link.call((patience) => maintain(settings.sql, patience), signal);
+    await link.call((patience) => maintain(settings.sql, patience));
   });
 }
 

@@ -37,12 +37,13 @@ export class Verdicts {
     this.#parts = parts;
   }
 
-  /** The handler returned: a result, or an outcome. */
-  returned(attempt: Attempt, value: unknown): void {
-    if (attempt.state !== "running") return;
-    if (value instanceof Outcome) this.#decide(attempt, value);
+  /** The handler returned: a result, or an outcome. The answer is a promise only if an asynchronous schema has to look at it. */
+  returned(attempt: Attempt, value: unknown): Promise<void> | undefined {
+    if (attempt.state !== "running") return undefined;
+    if (isOutcome(value)) this.#decide(attempt, value);
     else if (!attempt.route.job.output) this.#complete(attempt, value);
-    else this.#check(attempt, value);
+    else return this.#check(attempt, value);
+    return undefined;
   }
 
   /** The handler threw, or its input did not fit. */
@@ -54,9 +55,9 @@ export class Verdicts {
     }
     if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
     else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});
-    else if (error instanceof Outcome) this.#decide(attempt, error);
+    else if (isOutcome(error)) this.#decide(attempt, error);
     else {
-      const retryable = !(error instanceof QueueError && NEVER_RETRIED.has(error.code));
+      const retryable = !isNeverRetried(error);
       this.end(attempt, "failed", { error: toJobError(error), retryable });
     }
   }
@@ -107,21 +108,23 @@ export class Verdicts {
     if (attempt.isCommitted) return;
     if (outcome === "released") this.released += 1;
     const elapsed = { elapsed_ms: Math.round(attempt.elapsedMs) };
-    this.#parts.settlements.add({ attempt, outcome, detail: { ...elapsed, ...detail } });
+    this.#parts.settlements.add(attempt, outcome, { ...elapsed, ...detail });
   }
 
-  #check(attempt: Attempt, value: unknown): void {
+  #check(attempt: Attempt, value: unknown): Promise<void> | undefined {
     try {
       const output = parseOutput(attempt.route.job, value);
       if (output instanceof Promise) {
-        output.then(
+        return output.then(
           (parsed) => this.#complete(attempt, parsed),
           (error: unknown) => this.threw(attempt, error),
         );
-      } else this.#complete(attempt, output);
+      }
+      this.#complete(attempt, output);
     } catch (error) {
       this.threw(attempt, error);
     }
+    return undefined;
   }
 
   #complete(attempt: Attempt, output: unknown): void {
@@ -150,5 +153,22 @@ export class Verdicts {
       attempt.elapsedMs = this.#parts.clock.now() - attempt.startedAt;
     }
     attempt.state = "ended";
+  }
+}
+
+/** Whatever was thrown or returned may be a proxy that throws when looked at. */
+function isOutcome(value: unknown): value is Outcome {
+  try {
+    return value instanceof Outcome;
+  } catch {
+    return false;
+  }
+}
+
+function isNeverRetried(error: unknown): boolean {
+  try {
+    return error instanceof QueueError && NEVER_RETRIED.has(error.code);
+  } catch {
+    return false;
   }
 }

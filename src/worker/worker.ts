@@ -1,9 +1,16 @@
+import { wholeNumber } from "../core/check-options.ts";
 import { WorkerStateError } from "../core/errors.ts";
-import { pause } from "../core/signals.ts";
+import { pause, untilAborted } from "../core/signals.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import { registerWorker, unregisterWorker } from "../db/worker-functions.ts";
 import { Engine } from "./engine.ts";
-import { EVERY_QUEUE, toSettings, type WorkerOptions, type WorkerSettings } from "./options.ts";
+import {
+  EVERY_QUEUE,
+  LONGEST_MS,
+  toSettings,
+  type WorkerOptions,
+  type WorkerSettings,
+} from "./options.ts";
 
 export type { WorkerOptions } from "./options.ts";
 
@@ -51,7 +58,7 @@ export interface Worker {
    * without using up its attempt. Twice is fine.
    */
   stop(options?: StopOptions): Promise<StopReport>;
-  /** Starts, works until the signal aborts, and stops. */
+  /** Starts, works until the signal aborts, and stops. Rejects if the worker had to stop by itself. */
   run(options?: RunOptions): Promise<void>;
   /** Starts, works until there is nothing left to do, and stops. */
   drain(options?: DrainOptions): Promise<void>;
@@ -71,10 +78,13 @@ class LocalWorker implements Worker {
   readonly #settings: WorkerSettings;
   readonly #name: string = crypto.randomUUID();
   readonly #stopped = new AbortController();
+  readonly #hurry = new AbortController();
   #state: WorkerState = "new";
   #engine: Engine | undefined;
-  #hurry = new AbortController();
+  #starting: Promise<void> | undefined;
   #stopping: Promise<StopReport> | undefined;
+  /** Why the worker stopped by itself. */
+  #death: { readonly error: unknown } | undefined;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
@@ -95,21 +105,14 @@ class LocalWorker implements Worker {
       });
     }
     this.#state = "starting";
-    try {
-      await checkSchema(this.#settings.sql);
-      const signedIn = await this.#register();
-      if (this.#stopping) return;
-      this.#engine = new Engine(this.#settings, signedIn, () => this.#register());
-      this.#engine.start();
-      this.#state = "running";
-    } catch (error) {
-      this.#finish();
-      throw error;
-    }
+    this.#starting = this.#start();
+    await this.#starting;
   }
 
-  stop({ timeoutMs = this.#settings.shutdownTimeoutMs }: StopOptions = {}): Promise<StopReport> {
-    const cancel = this.#settings.clock.setTimer(() => this.#hurry.abort(), timeoutMs);
+  async stop({ timeoutMs }: StopOptions = {}): Promise<StopReport> {
+    const { clock, shutdownTimeoutMs } = this.#settings;
+    const patience = wholeNumber("timeoutMs", timeoutMs ?? shutdownTimeoutMs, 0, LONGEST_MS);
+    const cancel = clock.setTimer(() => this.#hurry.abort(), patience);
     this.#stopping ??= this.#stop();
     return this.#stopping.finally(cancel);
   }
@@ -117,8 +120,11 @@ class LocalWorker implements Worker {
   async run({ signal }: RunOptions = {}): Promise<void> {
     if (signal?.aborted) return;
     await this.start();
-    await untilAborted(signal, this.#stopped.signal);
-    await this.stop();
+    await Promise.race([
+      untilAborted(this.#stopped.signal),
+      ...(signal ? [untilAborted(signal)] : []),
+    ]);
+    await this.#end();
   }
 
   async drain({ until = "idle", horizonMs = Infinity, signal }: DrainOptions = {}): Promise<void> {
@@ -126,6 +132,7 @@ class LocalWorker implements Worker {
     await this.start();
     const onAbort = (): void => void this.stop();
     signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
     try {
       while (this.#state === "running") {
         await this.#engine?.whenIdle(this.#stopped.signal);
@@ -135,7 +142,36 @@ class LocalWorker implements Worker {
     } finally {
       signal?.removeEventListener("abort", onAbort);
     }
+    await this.#end();
+  }
+
+  async #start(): Promise<void> {
+    try {
+      await checkSchema(this.#settings.sql);
+      const signedIn = await this.#register();
+      this.#engine = new Engine(
+        this.#settings,
+        signedIn,
+        () => this.#register(),
+        (error) => this.#die(error),
+      );
+      this.#engine.start();
+      this.#state = "running";
+    } catch (error) {
+      this.#finish();
+      throw error;
+    }
+  }
+
+  /** One of its loops is dead: rather no worker than one that only seems to work. */
+  #die(error: unknown): void {
+    this.#death ??= { error };
+    void this.stop();
+  }
+
+  async #end(): Promise<void> {
     await this.stop();
+    if (this.#death) throw this.#death.error;
   }
 
   /** During an outage nobody knows; then there may be something. */
@@ -162,6 +198,8 @@ class LocalWorker implements Worker {
   }
 
   async #stop(): Promise<StopReport> {
+    // What has begun is brought to its end in order, so that nothing stays behind in the database.
+    await this.#starting?.catch(() => undefined);
     const engine = this.#engine;
     if (engine && this.#state === "running") {
       this.#state = "stopping";
@@ -185,13 +223,4 @@ class LocalWorker implements Worker {
     this.#state = "stopped";
     this.#stopped.abort();
   }
-}
-
-function untilAborted(...signals: (AbortSignal | undefined)[]): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of signals) {
-      if (signal?.aborted) resolve();
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-    }
-  });
 }

@@ -24,6 +24,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -45,43 +46,49 @@ begin
     raise exception 'unknown outcome' using errcode = '22023',
       hint = 'An attempt ends as completed, failed, snoozed, released, discarded or cancelled.';
   end if;
-  with held as (
+  -- Fences for the planner, as in complete_many: a lease is opened once, and only the jobs that end are looked up.
+  with held as materialized (
     select lease.id as lease_id, lease.worker_id, lease.claimed_at, lease.crashes, part.job_id, part.attempt
     from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as part (job_id, attempt)
     where lease.id = any (v_alive)
   ),
-  given as (
+  given as materialized (
     select distinct on (item.lease, item.id) item.*
     from jsonb_to_recordset(p_items) as item (
       lease bigint, id bigint, outcome text, elapsed_ms double precision, error jsonb, retryable boolean,
       delay_ms double precision, reason text, result jsonb
     )
   ),
+  part as materialized (
+    select held.*, given.outcome, given.elapsed_ms, given.error, given.retryable, given.delay_ms, given.reason,
+      given.result
+    from held join given on given.lease = held.lease_id and given.id = held.job_id
+  ),
   fact as (
-    select held.*, given.outcome, given.elapsed_ms, given.reason, given.result,
+    select part.job_id, part.lease_id, part.worker_id, part.claimed_at, part.crashes, part.attempt, part.outcome,
+      part.elapsed_ms, part.reason, part.result,
       job.queue_id, job.type_id, job.tenant_id, job.priority, job.max_retries, job.options,
       coalesce(job.scheduled_at, job.created_at) as due_at, line.is_fifo, type.name as type_name,
       -- Somebody asked to cancel it while it ran: whatever would run it again cancels it.
-      given.outcome <> 'completed' and (given.outcome = 'cancelled' or exists (
-        select from queue.cancellations as request where request.job_id = held.job_id
+      part.outcome <> 'completed' and (part.outcome = 'cancelled' or exists (
+        select from queue.cancellations as request where request.job_id = part.job_id
       )) as is_cancelled,
-      case when given.outcome in ('failed', 'discarded') then queue.tidy_error(
-        coalesce(given.error, to_jsonb(given.reason))) end as error,
-      given.outcome = 'failed' and coalesce(given.retryable, true) and held.attempt <= job.max_retries as may_retry,
-      coalesce(given.delay_ms, queue.backoff_ms(
-        held.attempt - 1,
+      case when part.outcome in ('failed', 'discarded') then queue.tidy_error(
+        coalesce(part.error, to_jsonb(part.reason))) end as error,
+      part.outcome = 'failed' and coalesce(part.retryable, true) and part.attempt <= job.max_retries as may_retry,
+      coalesce(part.delay_ms, queue.backoff_ms(
+        part.attempt - 1,
         coalesce((job.options #>> '{backoff,base_ms}')::numeric::integer, type.backoff_base_ms),
         coalesce((job.options #>> '{backoff,cap_ms}')::numeric::integer, type.backoff_cap_ms),
         coalesce((job.options #>> '{backoff,jitter}')::double precision, type.backoff_jitter),
         random()
       )) as delay_ms
-    from held
-    join given on given.lease = held.lease_id and given.id = held.job_id
-    join queue.jobs as job on job.id = held.job_id
+    from part
+    join queue.jobs as job on job.id = part.job_id
     join queue.types as type on type.id = job.type_id
     join queue.queues as line on line.id = job.queue_id
     where (
-      select run.job_id from queue.runs as run where run.job_id = held.job_id and run.lease_id = held.lease_id
+      select run.job_id from queue.runs as run where run.job_id = part.job_id and run.lease_id = part.lease_id
     ) is null
   ),
   verdict as (

@@ -25,7 +25,7 @@ test("a line for machines is one JSON object, whatever the fields", () => {
 
   const { time, ...rest } = JSON.parse(lines[0] ?? "{}");
   assert.ok(!Number.isNaN(Date.parse(time)));
-  assert.deepEqual(rest, { level: "error", event: "x", id: "5", error: '"TypeError: bad"' });
+  assert.deepEqual(rest, { level: "error", event: "x", id: "5", error: "TypeError: bad" });
 });
 
 test("levels below the one asked for are not written, and the logger says so", () => {

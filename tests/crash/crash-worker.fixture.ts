@@ -26,13 +26,12 @@ function block(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
-const work = implement(WORK, async (context) => {
-  const { input, id, attempt } = context;
+const work = implement(WORK, async ({ input, id, attempt, commitWith }) => {
   await perform(input, attempt.number);
   if (input.end === "discard") return discard("planned");
   if (input.end === "snooze" && Math.random() < 0.8) return snooze("200ms");
   if (input.hasEffect) {
-    await context.commitWith(async (tx) => {
+    await commitWith(async (tx) => {
       await tx.query("insert into public.ledger (job_id, attempt) values ($1, $2)", [
         id,
         attempt.number,

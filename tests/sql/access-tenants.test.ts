@@ -8,7 +8,7 @@ import { before, it } from "node:test";
 import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer } from "../support/suite.ts";
-import { only, refusal, rigOf } from "./rig.ts";
+import { only, type Rig, refusal, rigOf } from "./rig.ts";
 
 /** A signed-in user of a tenant who claims, in what users can edit, to be of another. */
 function signIn(db: TestDatabase, tenant: string | undefined, forged: string): TestSql {
@@ -47,6 +47,8 @@ async function oneOfEach(db: TestDatabase, tenant: string | undefined) {
     blocked,
   };
 }
+
+const ACME = { tenant: "acme" };
 
 describeOnEachServer("a signed-in user sees", (context) => {
   let own: Awaited<ReturnType<typeof oneOfEach>>;
@@ -103,6 +105,42 @@ describeOnEachServer("a signed-in user sees", (context) => {
       { status: "processing", worker_id: null, started_at: null, progress_percent: "10.00" },
     );
   });
+
+  const RUNNING: readonly {
+    what: string;
+    attempts: number;
+    make: (rig: Rig) => Promise<unknown>;
+  }[] = [
+    { what: "its first run", attempts: 1, make: ({ enqueue }) => enqueue("runs", ACME) },
+    {
+      what: "a retry",
+      attempts: 2,
+      make: async ({ start, fail }) => fail(await start("runs", ACME), "no", { after: 0 }),
+    },
+    {
+      what: "a run after a release",
+      attempts: 1,
+      make: async ({ start, settle }) => settle(await start("runs", ACME), { outcome: "released" }),
+    },
+    {
+      what: "a run after a redrive",
+      attempts: 1,
+      make: async ({ bury, sql }) =>
+        sql`select from public.redrive_jobs(array[${await bury("runs", ACME)}]::bigint[])`,
+    },
+  ];
+  for (const { what, attempts, make } of RUNNING) {
+    it(`which attempt ${what} is, without the lease`, async () => {
+      const rig = rigOf(context.db);
+      await make(rig);
+      const { id } = await rig.take("runs");
+
+      const [row] = await ann`select status, attempts from public.job_queue where id = ${id}`;
+      await rig.sql`delete from queue.jobs where id = ${id}`;
+
+      assert.deepEqual({ ...row }, { status: "processing", attempts });
+    });
+  }
 
   it("nothing of another tenant in any view or table that it can read", async () => {
     const readable = await context.db.superSql<{ name: string }[]>`

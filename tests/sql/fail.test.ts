@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { describeOnEachServer } from "../support/suite.ts";
-import { type NewJob, only, rigOf } from "./rig.ts";
+import { type Leased, type NewJob, only, rigOf } from "./rig.ts";
 
 const NO_JITTER = { backoff: { base_ms: 1000, cap_ms: 3_600_000, jitter: 0 } };
 
@@ -64,11 +64,11 @@ describeOnEachServer("fail_job", (context) => {
   });
 
   it("takes a random part off, by default up to half", async () => {
-    const { claim, fail, sql } = rigOf(context.db);
+    const { sql } = context.db;
     await sql`select public.enqueue_jobs((
       select jsonb_agg(jsonb_build_object('type', 'jitter')) from generate_series(1, 60)))`;
 
-    for (const job of await claim("jitter", { batch: 60 })) await fail(job);
+    await sql`select public.fail_job(id, 'x', p_lease_id => lease_id) from public.get_next_job('w', array['jitter'], 60)`;
 
     const delays = await sql<{ ms: number }[]>`
       select (extract(epoch from run.retry_at - run.finished_at) * 1000)::float8 as ms
@@ -223,6 +223,23 @@ describeOnEachServer("fail_job", (context) => {
     const prints = letters.map(({ fingerprint }) => fingerprint);
     assert.equal(prints[0], prints[1]);
     assert.equal(new Set(prints).size, 3);
+  });
+
+  it("one job of a large batch does not look at the others", async () => {
+    const { claim, sql } = rigOf(context.db);
+    await sql`select public.enqueue_jobs((
+      select jsonb_agg(jsonb_build_object('type', 'wide')) from generate_series(1, 1000)))`;
+    const jobs = await claim("wide", { batch: 1000 });
+    const fail = ({ id, lease_id }: Leased) => sql<
+      { "QUERY PLAN": [{ Plan: { "Shared Hit Blocks": number } }] }[]
+    >`explain (analyze, buffers, format json)
+      select public.fail_job(${id}::bigint, p_lease_id => ${lease_id}::bigint)`;
+
+    await fail(only(jobs[500]));
+    const [row] = await fail(only(jobs[501]));
+
+    const pages = only(row)["QUERY PLAN"][0].Plan["Shared Hit Blocks"];
+    assert.ok(pages < 300, `${pages} pages`);
   });
 
   it("says null when the lease was lost, and the same again when asked again", async () => {

@@ -34,6 +34,14 @@ describeOnEachServer("idempotency keys", (context) => {
     ];
 
     assert.equal(new Set(ids).size, 3);
+    assert.deepEqual(
+      [
+        await enqueue("own", { key: "k", tenant: "a" }),
+        await enqueue("own", { key: "k", tenant: "b" }),
+        await enqueue("own", { key: "k" }),
+      ],
+      ids,
+    );
   });
 
   it("a key is one over all types of a tenant", async () => {

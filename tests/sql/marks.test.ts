@@ -32,16 +32,18 @@ describeOnEachServer("a claim that goes on from its mark", (context) => {
   });
 
   it("among jobs of one moment goes on by their ids", async () => {
-    const { sql } = context.db;
+    const { enqueue, sql } = rigOf(context.db);
     const made = await sql<{ id: string }[]>`select id from public.enqueue_jobs((
-      select jsonb_agg(jsonb_build_object('type', 'moment')) from generate_series(1, 9)))`;
+      select jsonb_agg(jsonb_build_object('type', 'moment')) from generate_series(1, 4)))`;
+    const later = await enqueue("moment");
 
-    const first = await claim(["moment"], null, 4);
-    const second = await claim(["moment"], first.mark, 5);
+    const first = await claim(["moment"], null, 2);
+    const second = await claim(["moment"], first.mark, 1);
+    const third = await claim(["moment"], second.mark, 5);
 
     assert.deepEqual(
-      [...first.jobs, ...second.jobs].map((job) => job[1]),
-      made.map(({ id }) => id),
+      [...first.jobs, ...second.jobs, ...third.jobs].map((job) => job[1]),
+      [...made.map(({ id }) => id), later],
     );
   });
 

@@ -95,6 +95,19 @@ describeOnEachServer("report_progress", (context) => {
     assert.equal((await progressOf(job.id))[0], "99.00");
   });
 
+  it("takes none for a job of a batch that has ended while others go on", async () => {
+    const { claim, complete, enqueue } = rigOf(context.db);
+    await enqueue("batch");
+    await enqueue("batch");
+    const [ended, running] = await claim("batch", { batch: 2 });
+    await complete(only(ended));
+
+    assert.deepEqual(
+      [await report(only(ended), { percent: 1 }), await report(only(running), { percent: 2 })],
+      [false, true],
+    );
+  });
+
   it("says false for a job that is not running", async () => {
     const { enqueue, sql } = rigOf(context.db);
     const id = await enqueue("idle");

@@ -159,14 +159,14 @@ describeOnEachServer("cleanup_stuck_jobs", (context) => {
     });
   });
 
-  it("rescues hundreds of leases in one call", async () => {
+  it("rescues more leases in one call than one round takes", async () => {
     const { claim, sql } = rigOf(context.db);
     await sql`select public.enqueue_jobs((
-      select jsonb_agg(jsonb_build_object('type', 'crowd')) from generate_series(1, 250)))`;
-    for (let n = 0; n < 250; n += 1) await claim("crowd", { seconds: 10 });
+      select jsonb_agg(jsonb_build_object('type', 'crowd')) from generate_series(1, 120)))`;
+    for (let n = 0; n < 120; n += 1) await claim("crowd", { seconds: 10 });
     await context.db.advance(11_000);
 
-    assert.equal(await cleanUp(), 250);
+    assert.equal(await cleanUp(), 120);
 
     assert.equal((await sql`select from queue.leases`).length, 0);
   });

@@ -235,6 +235,25 @@ describeOnEachServer("job_queue", (context) => {
       ],
     );
   });
+
+  it("tells who has a job now, though the batch it was in before is still at work", async () => {
+    const { enqueue, claim, take, fail, sql } = rigOf(context.db);
+    for (const _ of [1, 2]) await enqueue("twice");
+    const [first] = await claim("twice", { batch: 2, worker: "ann" });
+    await fail(only(first), "no", { after: 0 });
+    await take("twice", { worker: "bob" });
+
+    const rows = await sql<JobRow[]>`
+      select * from public.job_queue where type = 'twice' order by id`;
+
+    assert.deepEqual(
+      rows.map((job) => [job.status, job.attempts, job.worker_id]),
+      [
+        ["processing", 2, "bob"],
+        ["processing", 1, "ann"],
+      ],
+    );
+  });
 });
 
 describeOnEachServer("queue_jobs", (context) => {

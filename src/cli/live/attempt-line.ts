@@ -44,8 +44,9 @@ export function attemptLine(
 
 /** Later attempts waited for their backoff; and what went wrong is worth the room more. */
 function waitOf({ kind, job }: AttemptEnded): string {
-  const isTold = kind === "completed" && job.attempt === 1;
-  return isTold ? `waited ${duration(job.waitMs).padStart(6)}  ` : "";
+  const { attempt, waitMs } = job;
+  if (kind !== "completed" || attempt !== 1 || waitMs === null) return "";
+  return `waited ${duration(waitMs).padStart(6)}  `;
 }
 
 function toneOfNote({ kind }: AttemptEnded): "bad" | "notice" | "faint" {

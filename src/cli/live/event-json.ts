@@ -16,7 +16,7 @@ export function attemptJson(event: AttemptEnded, at: Date): object {
     max_attempts: job.maxAttempts,
     outcome: event.kind,
     duration_ms: Math.round(event.durationMs),
-    wait_ms: Math.round(job.waitMs),
+    wait_ms: job.waitMs === null ? null : Math.round(job.waitMs),
     retry_in_ms: retryIn(event),
     error: "error" in event ? { name: event.error.name, message: event.error.message } : null,
     reason: "reason" in event ? (event.reason ?? null) : null,

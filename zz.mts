@@ -1,0 +1,11 @@
+import postgres from "postgres";
+import { createWorker, defineJob, implement, silentLogger } from "./src/index.ts";
+const sql = postgres(process.env.DATABASE_URL!, { onnotice() {} });
+const worker = createWorker({ sql, logger: silentLogger, handlers: [implement(defineJob("x"), () => undefined)], listen: process.argv[2] !== "nolisten" });
+await worker.start();
+await new Promise(r => setTimeout(r, 500));
+await worker.stop();
+if (process.argv[3]) await new Promise(r => setTimeout(r, 1000));
+console.time("end");
+await Promise.race([sql.end(), new Promise(r => setTimeout(r, 4000))]);
+console.timeEnd("end");
