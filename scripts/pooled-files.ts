@@ -26,6 +26,7 @@ const POOLED: ReadonlySet<string> = new Set(
     "sql/rescue",
     "sql/retry",
     "sql/snooze",
+    "worker/commit-with",
     "worker/outcomes",
   ].map((name) => `tests/${name}.test.ts`),
 );

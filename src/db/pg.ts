@@ -2,6 +2,7 @@ import { backoffDelay } from "../core/backoff.ts";
 import { DatabaseUnreachableError, QueueSqlError } from "../core/database-errors.ts";
 import { Limiter } from "../core/limiter.ts";
 import { pause, raceSignal } from "../core/signals.ts";
+import { parseAddress } from "./address.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
 import type {
   Listening,
@@ -25,6 +26,7 @@ export interface PgPool extends PgQueryable {
   readonly options?: {
     readonly host?: string | undefined;
     readonly port?: number | undefined;
+    readonly connectionString?: string | undefined;
     readonly max?: number | undefined;
   };
 }
@@ -49,7 +51,7 @@ const KEPT_FREE = 3;
  * LISTEN, and handlers' transactions must not keep the worker from its own statements. With fewer than three LISTEN is not tried.
  */
 export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
-  const host = `${pool.options?.host ?? "localhost"}:${pool.options?.port ?? 5432}`;
+  const host = hostOf(pool);
   const max = pool.options?.max ?? 10;
   const transactions = new Limiter(Math.max(1, max - KEPT_FREE));
   let canPrepare = !pooled;
@@ -75,6 +77,17 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
       } satisfies Pick<Sql, "listen">)),
     close: () => Promise.resolve(),
   };
+}
+
+/** Host and port, fit for messages: never user or password. */
+function hostOf({ options = {} }: PgPool): string {
+  const { connectionString, host = "localhost", port = 5432 } = options;
+  if (connectionString === undefined) return `${host}:${port}`;
+  try {
+    return parseAddress(connectionString).host;
+  } catch {
+    return "the database";
+  }
 }
 
 /** Makes a node-postgres client with an open transaction usable here. */

@@ -8,7 +8,7 @@ import {
 } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
 import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
-import { translateError } from "./sqlstate.ts";
+import { isSessionEnded, translateError } from "./sqlstate.ts";
 
 export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
@@ -18,7 +18,8 @@ const KEPT_FREE = 2;
 /**
  * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least three connections (`max`), so
  * that handlers' transactions can't keep the worker from its own statements. Unlike what `connect` opens, such a client does not
- * recover by itself from a network that swallows everything without a word.
+ * recover by itself from a network that swallows everything without a word, and after the server ended a session it may fail one
+ * more statement than was lost.
  */
 export function fromPostgresJs(client: PostgresJsClient): Sql {
   const host = hostOf(client);
@@ -38,18 +39,22 @@ export function hostOf(client: PostgresJsClient): string {
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
 }
 
-/** The same as `runStatement`, with errors in our words. */
+/**
+ * The same as `runStatement`, with errors in our words. `onBroken` is also told of a session that the server ended: postgres.js (3.4)
+ * rejects the first statement of the connection it makes anew with the error of the one before.
+ */
 export async function query(
   handle: PostgresJsHandle,
   host: string,
   text: string,
   params?: readonly SqlParam[],
   options?: QueryOptions,
-  onHung?: () => void,
+  onBroken?: () => void,
 ): Promise<readonly SqlRow[]> {
   try {
-    return await runStatement(handle, text, params, options, onHung);
+    return await runStatement(handle, text, params, options, onBroken);
   } catch (error) {
+    if (onBroken && isSessionEnded(error)) onBroken();
     throw translateError(error, host);
   }
 }

@@ -37,11 +37,17 @@ export function beginTransaction<T>(
     };
     const isDead = (): boolean => isOver || loss.isLost;
     const begun = client.begin((raw) => {
+      // BEGIN was answered, so what closed until now was an older connection.
+      loss.isLost = false;
       const tx = guard(raw, host, isDead, onLost);
       return new Promise<T>((fulfil, refuse) => {
+        const unlessLost = (settle: () => void): void => {
+          if (loss.isLost) onLost(new DatabaseUnreachableError(host, "the connection broke"));
+          else if (!isOver) settle();
+        };
         work(tx).then(
-          (value) => isDead() || fulfil(value),
-          (error: unknown) => isDead() || refuse(error),
+          (value) => unlessLost(() => fulfil(value)),
+          (error: unknown) => unlessLost(() => refuse(error)),
         );
       });
     });

@@ -30,6 +30,8 @@ type Settings = postgres.Options<Record<string, never>>;
 
 /** How long statements may take to end before their connection is closed. */
 const END_SECONDS = 5;
+/** The same for a client that was replaced. */
+const RETIRED_MS = 60_000;
 
 /**
  * Connects to Postgres by its URL with postgres.js, on Node, Deno and Bun. Connections are made when first needed, so a wrong
@@ -47,12 +49,23 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   );
   let client = open(address.url, settings);
 
-  // A link that went silent keeps its connection busy for as long as the kernel has patience. So the whole client is left
-  // behind with its connections, and a new one takes its place.
-  function replace(hung: postgres.Sql): void {
-    if (client !== hung) return;
+  // A link that went silent keeps its connection busy for as long as the kernel has patience, and one that broke leaves its
+  // error behind. So the whole client is left with its connections, and a new one takes its place.
+  const retired = new Set<postgres.Sql>();
+  function replace(left: postgres.Sql): void {
+    if (client !== left) return;
     client = open(address.url, settings);
-    hung.end({ timeout: END_SECONDS }).catch(() => undefined);
+    retired.add(left);
+    // Its other statements may be well. Ended before they are, it would drop those that still wait for a connection.
+    const patience = deadline(RETIRED_MS, () => undefined);
+    raceSignal(Promise.all(underWay), patience.signal)
+      .catch(() => undefined)
+      .then(() => left.end({ timeout: 0 }))
+      .catch(() => undefined)
+      .finally(() => {
+        patience.release();
+        retired.delete(left);
+      });
   }
 
   const underWay = new Set<Promise<unknown>>();
@@ -75,7 +88,8 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
       await raceSignal(Promise.all(underWay), patience.signal).catch(() => undefined);
       patience.release();
       // Not left to the driver: it would wait for connections that broke in the middle of a statement.
-      await Promise.all([client.end({ timeout: 0 }), transactions.close()]);
+      const clients = [client, ...retired];
+      await Promise.all([...clients.map((one) => one.end({ timeout: 0 })), transactions.close()]);
     },
   };
 }

@@ -6,18 +6,17 @@ import type { Queryable } from "./sql.ts";
 export const SCHEMA_VERSION = 1;
 
 /** The version of the schema in the database; null when there is none. */
-export async function schemaVersion(db: Queryable): Promise<number | null> {
-  const found = await callJson(
-    db,
+export async function schemaVersion(db: Queryable, signal?: AbortSignal): Promise<number | null> {
+  const ask = (text: string): Promise<unknown> => callJson(db, text, [], { signal });
+  const isThere = await ask(
     `select to_json(to_regprocedure('queue.schema_version()') is not null)::text`,
   );
-  return found === true
-    ? ((await callJson(db, `select to_json(queue.schema_version())::text`)) as number)
-    : null;
+  if (isThere !== true) return null;
+  return (await ask(`select to_json(queue.schema_version())::text`)) as number;
 }
 
 /** Throws SchemaVersionError unless the database has the schema that this library works with. */
-export async function checkSchema(db: Queryable): Promise<void> {
-  const found = await schemaVersion(db);
+export async function checkSchema(db: Queryable, signal?: AbortSignal): Promise<void> {
+  const found = await schemaVersion(db, signal);
   if (found !== SCHEMA_VERSION) throw new SchemaVersionError(SCHEMA_VERSION, found);
 }

@@ -73,6 +73,21 @@ export function isConnectionGone(error: unknown): boolean {
   return typeof code === "string" && CONNECTION_CODES.has(code);
 }
 
+/** How the server ends a session that was in use: by an administrator, a crash, a dropped database, or one of its time limits. */
+const SESSION_ENDED: ReadonlySet<unknown> = new Set([
+  "57P01",
+  "57P02",
+  "57P04",
+  "57P05",
+  "25P03",
+  "25P04",
+]);
+
+/** Whether the server ended the session under a statement, instead of refusing to begin one. */
+export function isSessionEnded(error: unknown): boolean {
+  return isConnectionGone(error) && SESSION_ENDED.has((error as { code?: unknown }).code);
+}
+
 /** Whether trying again later may help although nothing else changes. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof DatabaseUnreachableError) return true;

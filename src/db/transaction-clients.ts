@@ -1,4 +1,5 @@
 import type postgres from "postgres";
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { Limiter } from "../core/limiter.ts";
 import type { PostgresJsClient } from "./postgres-js-handle.ts";
 import { beginTransaction, type Loss } from "./postgres-js-transaction.ts";
@@ -29,12 +30,13 @@ export class TransactionClients {
   run<T>(work: (tx: SqlTransaction) => Promise<T>): Promise<T> {
     return this.#limiter.run(async () => {
       const entry = this.#idle.pop() ?? this.#make();
-      // While it was idle it may have been closed; it opens again by itself.
-      entry.isLost = false;
       this.#busy.add(entry);
       try {
         const client = entry.client as unknown as PostgresJsClient;
         return await beginTransaction(client, this.#host, entry, work);
+      } catch (error) {
+        if (error instanceof DatabaseUnreachableError) entry.isLost = true;
+        throw error;
       } finally {
         this.#busy.delete(entry);
         if (entry.isLost) void entry.client.end({ timeout: 0 }).catch(() => undefined);

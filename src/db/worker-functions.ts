@@ -18,6 +18,7 @@ export async function registerWorker(
     queues: readonly string[] | null;
     types: readonly string[];
   },
+  signal?: AbortSignal,
 ): Promise<RegisteredWorker> {
   const answer = (await callJson(
     db,
@@ -29,6 +30,7 @@ export async function registerWorker(
       textArray(worker.queues),
       textArray(worker.types),
     ],
+    { signal },
   )) as { worker: number; queue_ids: number[]; type_ids: number[] };
   return { worker: answer.worker, queueIds: answer.queue_ids, typeIds: answer.type_ids };
 }

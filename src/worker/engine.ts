@@ -23,6 +23,8 @@ import { Verdicts } from "./verdicts.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
 const FLUSH_MS = 5_000;
+/** The same when the worker was told to hurry. */
+const HURRIED_FLUSH_MS = 2_000;
 
 /** A started worker: its parts, and the loops that keep them going. */
 export class Engine {
@@ -187,8 +189,11 @@ export class Engine {
     return false;
   }
 
-  /** Brings everything to an end: waits for handlers until `hurry` aborts, then aborts them and gives back what is left. */
-  async drain(hurry: AbortSignal): Promise<void> {
+  /**
+   * Brings everything to an end: waits for handlers until `hurry` aborts, then aborts them and gives back what is left. Answers
+   * whether the database knows it all.
+   */
+  async drain(hurry: AbortSignal): Promise<boolean> {
     const { clock, abortGraceMs } = this.#settings;
     this.#phase.isStopping = true;
     for (const lane of this.#lanes) {
@@ -204,21 +209,23 @@ export class Engine {
       cancel();
       this.#executor.releaseAll();
     }
-    await this.#flush();
+    const isClean = await this.#flush(hurry.aborted ? HURRIED_FLUSH_MS : FLUSH_MS);
     await this.#end();
+    return isClean;
   }
 
-  /** Waits until claims under way have come back and all ends are written; for a while only, if the database is away. */
-  async #flush(): Promise<void> {
+  /** Waits until claims under way have come back and all ends are written; not for ever, if the database is away. */
+  async #flush(patienceMs: number): Promise<boolean> {
     const { clock, logger } = this.#settings;
     this.#phase.isClosing = true;
     for (const lane of this.#lanes) lane.wakeup.wake();
-    const patience = deadline(FLUSH_MS, () => undefined, undefined, clock);
+    const patience = deadline(patienceMs, () => undefined, undefined, clock);
     await raceSignal(Promise.all(this.#laneLoops), patience.signal).catch(() => undefined);
     patience.release();
     if (this.#settlements.pending > 0) {
       logger.error("worker.unsettled", { count: this.#settlements.pending });
     }
+    return !patience.signal.aborted;
   }
 
   async #end(): Promise<void> {

@@ -1,6 +1,7 @@
 import { wholeNumber } from "../core/check-options.ts";
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { WorkerStateError } from "../core/errors.ts";
-import { pause, untilAborted } from "../core/signals.ts";
+import { deadline, pause, untilAborted } from "../core/signals.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import { registerWorker, unregisterWorker } from "../db/worker-functions.ts";
 import { Engine } from "./engine.ts";
@@ -73,6 +74,16 @@ export function createWorker(options: WorkerOptions): Worker {
 const DRAIN_WAIT_MS = 50;
 /** How long the sign-out may take: it is only a courtesy. */
 const SIGN_OUT_MS = 2_000;
+/** How long the database may take to let a worker in. */
+const START_MS = 30_000;
+
+function stopped(): WorkerStateError {
+  return new WorkerStateError("The worker was stopped");
+}
+
+function noAnswer(): DatabaseUnreachableError {
+  return new DatabaseUnreachableError("its address", `no answer within ${START_MS / 1_000} s`);
+}
 
 class LocalWorker implements Worker {
   readonly #settings: WorkerSettings;
@@ -112,7 +123,7 @@ class LocalWorker implements Worker {
   async stop({ timeoutMs }: StopOptions = {}): Promise<StopReport> {
     const { clock, shutdownTimeoutMs } = this.#settings;
     const patience = wholeNumber("timeoutMs", timeoutMs ?? shutdownTimeoutMs, 0, LONGEST_MS);
-    const cancel = clock.setTimer(() => this.#hurry.abort(), patience);
+    const cancel = clock.setTimer(() => this.#hurry.abort(stopped()), patience);
     this.#stopping ??= this.#stop();
     return this.#stopping.finally(cancel);
   }
@@ -146,9 +157,11 @@ class LocalWorker implements Worker {
   }
 
   async #start(): Promise<void> {
+    const { sql, clock } = this.#settings;
+    const patience = deadline(START_MS, noAnswer, this.#hurry.signal, clock);
     try {
-      await checkSchema(this.#settings.sql);
-      const signedIn = await this.#register();
+      await checkSchema(sql, patience.signal);
+      const signedIn = await this.#register(patience.signal);
       this.#engine = new Engine(
         this.#settings,
         signedIn,
@@ -160,6 +173,8 @@ class LocalWorker implements Worker {
     } catch (error) {
       this.#finish();
       throw error;
+    } finally {
+      patience.release();
     }
   }
 
@@ -186,25 +201,22 @@ class LocalWorker implements Worker {
     }
   }
 
-  #register(): ReturnType<typeof registerWorker> {
+  #register(signal?: AbortSignal): ReturnType<typeof registerWorker> {
     const { sql, lanes, routes, details } = this.#settings;
     const named = lanes.map((lane) => lane.name).filter((name) => name !== EVERY_QUEUE);
-    return registerWorker(sql, {
-      name: this.#name,
-      details,
-      queues: named.length === 0 ? null : named,
-      types: [...routes.keys()],
-    });
+    const queues = named.length === 0 ? null : named;
+    const types = [...routes.keys()];
+    return registerWorker(sql, { name: this.#name, details, queues, types }, signal);
   }
 
   async #stop(): Promise<StopReport> {
-    // What has begun is brought to its end in order, so that nothing stays behind in the database.
-    await this.#starting?.catch(() => undefined);
+    // A start that is under way is let come to its end, so that nothing stays behind in the database.
+    if (this.#state === "starting") await this.#starting?.catch(() => undefined);
     const engine = this.#engine;
     if (engine && this.#state === "running") {
       this.#state = "stopping";
-      await engine.drain(this.#hurry.signal);
-      await this.#signOut(engine.worker);
+      const isClean = await engine.drain(this.#hurry.signal);
+      if (isClean) await this.#signOut(engine.worker);
     }
     this.#finish();
     return { released: engine?.released ?? 0 };

@@ -179,7 +179,6 @@ describeWithDatabase(
       assert.match(refused.message, /100001 jobs in one call, the limit is 100000/);
       const [ready] = await sql`select pending::int from public.queue_stats('bulk')`;
       assert.equal(ready?.["pending"], 100_000);
-      await sql`delete from queue.ready`;
     });
 
     it("stays quick with keys and refs when one session calls it again and again", async () => {
@@ -188,18 +187,21 @@ describeWithDatabase(
       select count(*) from public.enqueue_jobs((
         select jsonb_agg(jsonb_build_object('type', 'again', 'ref', n::text, 'idempotency_key', ${round}::text || ':' || n,
           'depends_on_refs', case when n % 10 = 1 then '[]'::jsonb else jsonb_build_array((n - 1)::text) end))
-        from generate_series(1, 3000) as n))`;
+        from generate_series(1, 2000) as n))`;
       const times: number[] = [];
 
-      for (const round of [1, 2, 3, 4, 5, 6, 7, 8]) {
+      for (const round of [1, 2, 3, 4, 5, 6, 7]) {
         const start = performance.now();
         await enqueueKeyed(round);
         times.push(performance.now() - start);
       }
 
       // A generic plan, made after five calls, once joined the arrays in a nested loop: some hundred times slower.
-      const [early, late] = [Math.max(...times.slice(0, 5)), Math.min(...times.slice(5))];
-      assert.ok(late < 4 * early + 200, `${times.map(Math.round).join(", ")} ms`);
+      const [early, late] = [
+        times.slice(0, 5).sort((a, b) => a - b)[2],
+        Math.min(...times.slice(5)),
+      ];
+      assert.ok(late < 3 * only(early) + 150, `${times.map(Math.round).join(", ")} ms`);
     });
   },
   { pooler: false },

@@ -169,6 +169,17 @@ const WAYS: Readonly<Record<Status, (rig: Rig, type: string) => Promise<Subject>
   },
 };
 
+/** What has become of each such job so far. */
+const TRAILS: Readonly<Record<Status, readonly string[]>> = {
+  blocked: [">blocked"],
+  scheduled: [">pending", "pending>processing", "processing>scheduled"],
+  pending: [">pending", "pending>processing", "processing>pending"],
+  processing: [">pending", "pending>processing"],
+  completed: [">pending", "pending>processing", "processing>completed"],
+  failed: [">pending", "pending>processing", "processing>failed"],
+  cancelled: [">pending", "pending>processing", "processing>cancelled"],
+};
+
 describeOnEachServer(
   "changes of status",
   (context) => {
@@ -178,15 +189,12 @@ describeOnEachServer(
         it(`${verb.name}: ${from} ${to ? `becomes ${to}` : "stays as it is"}`, async () => {
           const rig = rigOf(context.db);
           const job = await WAYS[from](rig, `${from}.${verb.name}`.replaceAll(" ", "-"));
-          const before = await look(rig, job.id);
-          assert.equal(before.status, from);
 
           await verb.act(rig, job, context);
 
-          const steps = to ? [`${from}>${to}`] : [];
           assert.deepEqual(await look(rig, job.id), {
             status: to ?? from,
-            trail: [...before.trail, ...steps],
+            trail: [...TRAILS[from], ...(to ? [`${from}>${to}`] : [])],
           });
         });
       }

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { it } from "node:test";
 import { connect } from "../../src/db/postgres-js.ts";
 import { createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
@@ -112,6 +114,25 @@ describeWithDatabase("starting a worker", (context) => {
     await assert.rejects(worker.start(), { code: "DATABASE_UNREACHABLE" });
     assert.equal(worker.state, "stopped");
     await sql.close();
+  });
+
+  it("is given up when the worker is stopped, although the server has not said a word", async () => {
+    const silent = createServer().listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const sql = connect(`postgres://127.0.0.1:${(silent.address() as AddressInfo).port}/none`);
+    const worker = createWorker({
+      sql,
+      handlers: [implement(task, () => undefined)],
+      logger: silentLogger,
+    });
+
+    const refused = assert.rejects(worker.start(), { code: "WORKER_STATE" });
+    await once(silent, "connection");
+    await worker.stop({ timeoutMs: 0 });
+    await refused;
+    assert.equal(worker.state, "stopped");
+    silent.close();
+    void sql.close();
   });
 
   it("tells in one error that the schema is not the one it knows", async () => {
