@@ -98,10 +98,31 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     [sqlTest("claim")],
   ),
   plant(
+    "suspects-held-together",
+    "a worker holds several jobs that were lost twice, and it can't be told which of them kills it",
+    LEASE,
+    ["held.worker_id = p_worker_id and held.crashes > 1", "false"],
+    [sqlTest("suspects"), PROPERTY],
+  ),
+  plant(
+    "queues-not-shared",
+    "a tenant's job waits for the backlog of another tenant in another queue",
+    LEASE,
+    ["when v_head.lot is null or v_head.pass = 2 then v_rest", "when true then v_rest"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
+    "rest-goes-down",
+    "what a queue leaves of its share goes to less urgent jobs",
+    LEASE,
+    ["case when drawn.lot is null then 1 else 2 end", "1"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
     "claim-never-looks-back",
     "a full look goes on from where the last claim stopped",
     LEASE,
-    ["'-infinity', 0, v_rest);", "queue.clock() - interval '1 millisecond', 0, v_rest);"],
+    ["'-infinity', 0, v_share);", "queue.clock() - interval '1 millisecond', 0, v_share);"],
     [sqlTest("claim"), sqlTest("marks"), race("claim")],
   ),
   plant(

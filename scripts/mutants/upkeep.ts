@@ -1,4 +1,4 @@
-import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
+import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
 
 const RESCUE = migration("rescue");
 const DEPENDENCIES = migration("dependencies");
@@ -59,11 +59,18 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     [sqlTest("rescue")],
   ),
   plant(
+    "lost-together-charged",
+    "jobs of one worker that were lost together are charged, each for the crash of another",
+    RESCUE,
+    ["expired.is_only and count(*)", "count(*)"],
+    [sqlTest("suspects"), PROPERTY],
+  ),
+  plant(
     "crash-not-counted",
     "a lost job is not under suspicion",
     RESCUE,
     ["least(verdict.crashes + 1, 32767)", "verdict.crashes"],
-    [sqlTest("rescue")],
+    [sqlTest("suspects")],
   ),
   {
     name: "no-sweep",

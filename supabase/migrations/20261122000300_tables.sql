@@ -75,11 +75,12 @@ create table queue.ready (
   autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1
 );
 create index ready_claim_idx on queue.ready (queue_id, priority, lane, at, id);
+create index ready_suspects_idx on queue.ready (queue_id, priority, at, id) where crashes > 1;
 comment on table queue.ready is 'Tokens of pending jobs: those that may run now. The claim deletes them.';
 comment on column queue.ready.lane is 'The tenant, or 0 for all in a queue that is strictly first in, first out.';
 comment on column queue.ready.attempt is 'Attempts used up so far.';
 comment on column queue.ready.crashes is
-  'How often its lease ran out. A job that may have killed its worker is leased alone, so that it takes no other with it.';
+  'How often its lease ran out. A job that may have killed its worker is leased alone; after the second time its worker holds no other such job.';
 
 create table queue.scheduled (
   id bigint not null,
@@ -145,6 +146,7 @@ create table queue.leases (
 );
 alter table queue.leases alter column job_ids set storage main, alter column attempts set storage main;
 create index leases_expiry_idx on queue.leases (expires_at);
+create index leases_worker_idx on queue.leases (worker_id, crashes);
 comment on table queue.leases is
   'One row for each claimed batch: the time-limited right of one worker to run these jobs. Every write of a worker names a live lease.';
 comment on column queue.leases.attempts is 'The number of this attempt, for each of job_ids.';

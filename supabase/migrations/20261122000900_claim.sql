@@ -2,7 +2,8 @@
 --
 -- Tokens are deleted "for update skip locked" in index order and one lease is inserted, so concurrent claimers never
 -- get the same job and never wait for each other. Priority holds over all queues of a claim. Within a queue and
--- priority, lanes (tenants) take turns when more than one has work.
+-- priority, lanes (tenants) take turns when more than one has work. Jobs that were lost more than once are left for
+-- queue.take_suspect.
 --
 -- Locks: due tokens of scheduled, then tokens of ready, all with skip locked.
 -- Plans are pinned (no sequential scan, no jit): statistics of queue tables are always wrong.
@@ -100,6 +101,7 @@ begin
       select token.ctid from queue.ready as token
       where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = p_lane
         and (token.at, token.id) >= (p_from_at, p_from_id)
+        and token.crashes < 2
         and (p_type_ids is null or token.type_id = any (p_type_ids))
         -- Not "exists": that could be hashed, which reads every job there is.
         and (p_tenant_id is null or p_tenant_id = (
@@ -191,6 +193,7 @@ begin
         cross join lateral (
           select token.ctid from queue.ready as token
           where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = lane.id
+            and token.crashes < 2
             and (p_type_ids is null or token.type_id = any (p_type_ids))
           order by token.at, token.id
           limit lane.quota
@@ -246,7 +249,7 @@ begin
       (
         select token.lane, 1 as n from queue.ready as token
         where token.queue_id = p_queue_id and token.priority = p_priority
-          and token.lane > p_after and token.lane <= p_until
+          and token.lane > p_after and token.lane <= p_until and token.crashes < 2
           and (p_type_ids is null or token.type_id = any (p_type_ids))
         order by token.lane limit 1
       )
@@ -254,7 +257,7 @@ begin
       select (
         select token.lane from queue.ready as token
         where token.queue_id = p_queue_id and token.priority = p_priority
-          and token.lane > found.lane and token.lane <= p_until
+          and token.lane > found.lane and token.lane <= p_until and token.crashes < 2
           and (p_type_ids is null or token.type_id = any (p_type_ids))
         order by token.lane limit 1
       ), found.n + 1

@@ -1,8 +1,40 @@
 -- From tokens to leases: the body shared by every way to claim.
 --   pending -> processing
 --
--- A job whose lease ran out before may have killed its worker: it gets a lease of its own, so that the next crash
--- can be blamed on it alone and costs no other job an attempt.
+-- A job whose lease ran out before may have killed its worker: it gets a lease of its own. A job that was lost more than
+-- once is also the only one of its kind that its worker holds, so that the next crash can be blamed on it alone.
+
+create function queue.take_suspect(
+  p_queue_id integer, p_priority smallint, p_lane integer, p_type_ids integer[], p_tenant_id integer,
+  out o_id bigint, out o_attempt smallint, out o_crashes smallint
+)
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+begin
+  delete from queue.ready
+  where ctid = (
+    select token.ctid from queue.ready as token
+    where token.crashes > 1 and token.queue_id = p_queue_id and token.priority = p_priority
+      and (p_lane is null or token.lane = p_lane)
+      and (p_type_ids is null or token.type_id = any (p_type_ids))
+      and (p_tenant_id is null or p_tenant_id = (
+        select job.tenant_id from queue.jobs as job where job.id = token.id
+      ))
+    order by token.at, token.id
+    limit 1
+    for update skip locked
+  )
+  returning id, attempt, crashes into o_id, o_attempt, o_crashes;
+end;
+$$;
+comment on function queue.take_suspect is
+  'Deletes the oldest token of a queue and priority whose job was lost more than once; returns it, or nulls.';
 
 -- p_mark is what the last claim of this caller returned, or null for a full look: {"q","p","l","at","id"} is a
 -- position in one lane, {"q","p","fair"} the lane that was served last.
@@ -25,6 +57,8 @@ declare
   v_mixed integer[];
   v_head record;
   v_part record;
+  v_share integer;
+  v_may_try boolean;
   v_lease_id bigint;
 begin
   perform queue.promote_due();
@@ -50,50 +84,88 @@ begin
     v_mixed := array(
       select line.id from queue.queues as line where p_tenant_id > 0 and line.id = any (v_lines) and line.is_fifo
     );
+    v_may_try := exists (select from queue.ready as token where token.crashes > 1)
+      and not exists (
+        select from queue.leases as held where held.worker_id = p_worker_id and held.crashes > 1
+      );
+    -- Where the oldest jobs of a priority belong to several tenants, its queues share the claim, in an order by lot;
+    -- what some leave over goes to the others in a second pass. Where they don't, the oldest job comes first.
     for v_head in
-      select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
-        p_tenant_id is null and exists (
-          select from queue.ready as token
-          where token.queue_id = line.id and token.priority = rank.p and token.lane > first.lane
-        ) as is_shared,
-        case when p_tenant_id is not null and first.lane = 0 then p_tenant_id end as filter_tenant_id
-      from unnest(v_lines) as line (id)
-      cross join generate_series(0, 3) as rank (p)
-      cross join lateral (
-        (
-          select token.lane, token.at from queue.ready as token
-          where p_tenant_id is null and token.queue_id = line.id and token.priority = rank.p
-          order by token.lane, token.at, token.id limit 1
-        )
-        union all
-        (
-          select token.lane, token.at from queue.ready as token
-          where token.queue_id = line.id and token.priority = rank.p and token.lane = p_tenant_id
-          order by token.at, token.id limit 1
-        )
-        union all
-        (
-          select token.lane, token.at from queue.ready as token
-          where line.id = any (v_mixed) and token.queue_id = line.id and token.priority = rank.p and token.lane = 0
-          order by token.at, token.id limit 1
-        )
-      ) as first
-      order by rank.p, first.at
+      with head as (
+        select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
+          p_tenant_id is null and exists (
+            select from queue.ready as token
+            where token.queue_id = line.id and token.priority = rank.p and token.lane > first.lane
+          ) as is_shared,
+          case when p_tenant_id is not null and first.lane = 0 then p_tenant_id end as filter_tenant_id
+        from unnest(v_lines) as line (id)
+        cross join generate_series(0, 3) as rank (p)
+        cross join lateral (
+          (
+            select token.lane, token.at from queue.ready as token
+            where p_tenant_id is null and token.queue_id = line.id and token.priority = rank.p
+            order by token.lane, token.at, token.id limit 1
+          )
+          union all
+          (
+            select token.lane, token.at from queue.ready as token
+            where token.queue_id = line.id and token.priority = rank.p and token.lane = p_tenant_id
+            order by token.at, token.id limit 1
+          )
+          union all
+          (
+            select token.lane, token.at from queue.ready as token
+            where line.id = any (v_mixed) and token.queue_id = line.id and token.priority = rank.p and token.lane = 0
+            order by token.at, token.id limit 1
+          )
+        ) as first
+      ),
+      drawn as (
+        select head.*, count(*) over level as n,
+          case
+            when p_tenant_id is null and count(*) over level > 1
+              and (bool_or(head.is_shared) over level or min(head.lane) over level <> max(head.lane) over level)
+              then random()
+          end as lot
+        from head window level as (partition by head.priority)
+      )
+      select drawn.*, pass.number as pass,
+        drawn.n + 1 - row_number() over (partition by drawn.priority, pass.number order by drawn.lot, drawn.at) as n_left
+      from drawn
+      cross join lateral generate_series(1, case when drawn.lot is null then 1 else 2 end) as pass (number)
+      order by drawn.priority, pass.number, drawn.lot, drawn.at
     loop
       exit when v_rest = 0;
+      if v_may_try then
+        select * into v_part from queue.take_suspect(
+          v_head.queue_id, v_head.priority, case when p_tenant_id is not null then v_head.lane end, p_type_ids,
+          v_head.filter_tenant_id);
+        if v_part.o_id is not null then
+          o_ids := o_ids || v_part.o_id;
+          o_attempts := o_attempts || v_part.o_attempt;
+          v_crashes := v_crashes || v_part.o_crashes;
+          v_rest := v_rest - 1;
+          v_may_try := false;
+          exit when v_rest = 0;
+        end if;
+      end if;
+      v_share := case
+        when v_head.lot is null or v_head.pass = 2 then v_rest
+        else ceil(v_rest / v_head.n_left::double precision)
+      end;
       if v_head.is_shared then
         select * into v_part from queue.take_fair(
           v_head.queue_id, v_head.priority,
           case
             when (p_mark ->> 'q')::integer = v_head.queue_id and (p_mark ->> 'p')::smallint = v_head.priority
               then (p_mark ->> 'fair')::integer
-          end, p_type_ids, v_rest);
+          end, p_type_ids, v_share);
         o_mark := json_build_object('q', v_head.queue_id, 'p', v_head.priority, 'fair', v_part.o_last_lane);
       else
         select * into v_part from queue.take_lane(
           v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,
-          '-infinity', 0, v_rest);
-        o_mark := case when v_part.o_last_at is not null then json_build_object(
+          '-infinity', 0, v_share);
+        o_mark := case when v_part.o_last_at is not null and v_head.lot is null then json_build_object(
           'q', v_head.queue_id, 'p', v_head.priority, 'l', v_head.lane,
           'at', v_part.o_last_at, 'id', v_part.o_last_id) end;
       end if;

@@ -3,9 +3,9 @@
 --   processing -> failed       its attempts are used up
 --   processing -> cancelled    somebody had asked for it
 --
--- Which job of a batch killed the worker is unknown. So a batch of several is not charged: its jobs go back as
--- suspects, each to be leased alone, and whoever is lost alone is charged with the attempt. A job that may run
--- only once (max_retries 0) is always charged: it may have begun.
+-- Which of its jobs killed the worker is unknown. So what was lost together is not charged: it goes back as suspects, each
+-- to be leased alone, and those lost again also one after the other. Whoever is lost alone is charged with the
+-- attempt. A job that may run only once (max_retries 0) is always charged: it may have begun.
 --
 -- Locks: expired leases with skip locked (an extend or settle in flight keeps its lease), then children's tokens.
 
@@ -31,11 +31,14 @@ begin
       limit p_limit
       for update skip locked
     )) and lease.expires_at < v_now
-    returning lease.*
+    returning lease.*, not exists (
+      select from queue.leases as other
+      where other.worker_id = lease.worker_id and other.id <> lease.id and other.crashes >= lease.crashes
+    ) as is_only
   ),
   lost as (
     select expired.id as lease_id, expired.worker_id, expired.claimed_at, expired.crashes, part.job_id, part.attempt,
-      count(*) over (partition by expired.id) as n
+      expired.is_only and count(*) over (partition by expired.id) = 1 as is_alone
     from expired, unnest(expired.job_ids, expired.attempts) as part (job_id, attempt)
     where (
       select run.job_id from queue.runs as run where run.job_id = part.job_id and run.lease_id = expired.id
@@ -45,10 +48,10 @@ begin
     select lost.*, job.queue_id, job.type_id, job.priority,
       case when line.is_fifo then 0 else job.tenant_id end as lane,
       coalesce(job.scheduled_at, job.created_at) as due_at,
-      lost.n = 1 or job.max_retries = 0 as is_charged,
+      lost.is_alone or job.max_retries = 0 as is_charged,
       case
         when exists (select from queue.cancellations as request where request.job_id = lost.job_id) then 'cancelled'
-        when (lost.n = 1 or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'
+        when (lost.is_alone or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'
         else 'pending'
       end::queue.job_status as to_status,
       jsonb_build_object(

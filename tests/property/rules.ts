@@ -148,24 +148,31 @@ function finish(model: Model, job: Job, to: Job["status"]): void {
   });
 }
 
-/** Expired leases: a job lost alone is charged with the attempt, one of a batch goes back as a suspect. */
+/** Expired leases: a job lost alone is charged with the attempt; what was lost together goes back as suspects. */
 export function rescue(model: Model): string[] {
   const lost: string[] = [];
-  for (const lease of [...model.leases.values()]) {
+  const all = [...model.leases.values()];
+  for (const lease of all) {
     if (lease.expiresAt >= model.now) continue;
     model.leases.delete(lease.id);
+    const isAlone =
+      lease.open.size === 1 &&
+      !all.some(
+        (other) =>
+          other !== lease && other.worker === lease.worker && other.crashes >= lease.crashes,
+      );
     for (const id of lease.open) {
-      takeBack(model, model.job(id), lease);
+      takeBack(model, model.job(id), lease, isAlone);
       lost.push(id);
     }
-    lease.open.clear();
   }
+  for (const lease of all) if (!model.leases.has(lease.id)) lease.open.clear();
   cascade(model, lost);
   return lost;
 }
 
-function takeBack(model: Model, job: Job, lease: Lease): void {
-  const isCharged = lease.open.size === 1 || job.maxRetries === 0;
+function takeBack(model: Model, job: Job, lease: Lease, isAlone: boolean): void {
+  const isCharged = isAlone || job.maxRetries === 0;
   const isUsedUp = isCharged && job.attempts > job.maxRetries;
   const to = job.cancelRequested ? "cancelled" : isUsedUp ? "failed" : "pending";
   job.runs.push({ outcome: "lost", to, attempt: job.attempts, from: null, hasError: true });

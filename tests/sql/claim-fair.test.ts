@@ -17,6 +17,40 @@ describeOnEachServer("a fair claim", (context) => {
     assert.deepEqual(countByTenant(jobs), { whale: 9, shrimp: 1 });
   });
 
+  it("serves a tenant whose only job is in another queue, beside the backlog of the first", async () => {
+    const { claim } = rigOf(context.db);
+    await enqueueBacklogs(context.db.sql, "mail", { whale: 5000 });
+    await enqueueBacklogs(context.db.sql, "audio", { shrimp: 1 });
+
+    const jobs = await claim(["mail", "audio"], { batch: 10 });
+
+    assert.deepEqual(countByTenant(jobs), { whale: 9, shrimp: 1 });
+  });
+
+  it("draws lots between queues of several tenants when it may take one job", async () => {
+    const { claim } = rigOf(context.db);
+    await enqueueBacklogs(context.db.sql, "mail", { whale: 5000 });
+    await enqueueBacklogs(context.db.sql, "audio", { shrimp: 1 });
+    let rounds = 0;
+
+    for (let jobs: readonly ClaimedJob[] = []; jobs[0]?.tenant_id !== "shrimp"; rounds += 1) {
+      jobs = await claim(["mail", "audio"], { batch: 1 });
+      // Half of the draws are won; fifty lost in a row are a fault.
+      assert.ok(rounds < 50);
+    }
+  });
+
+  it("fills up with the more urgent jobs of all queues before it takes less urgent ones", async () => {
+    const { claim, enqueue } = rigOf(context.db);
+    for (let n = 0; n < 6; n += 1) await enqueue("first", { tenant: "a", priority: "high" });
+    await enqueue("second", { tenant: "b", priority: "high" });
+    await enqueue("second", { tenant: "b", priority: "normal" });
+
+    const jobs = await claim(["first", "second"], { batch: 7 });
+
+    assert.deepEqual(new Set(jobs.map(({ priority }) => priority)), new Set(["high"]));
+  });
+
   it("shares a batch evenly, and what the small leave over goes to the big", async () => {
     const { claim } = rigOf(context.db);
     await enqueueBacklogs(context.db.sql, "even", { a: 100, b: 3, c: 100 });

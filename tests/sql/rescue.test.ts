@@ -86,21 +86,6 @@ describeOnEachServer("cleanup_stuck_jobs", (context) => {
     assert.equal((await row(only(done).id)).status, "completed");
   });
 
-  it("a suspect is charged when it is lost again", async () => {
-    const { claim, enqueue, row } = rigOf(context.db);
-    const ids = [await enqueue("again"), await enqueue("again")];
-    await claim("again", { batch: 2, seconds: 10 });
-    await context.db.advance(11_000);
-    await cleanUp();
-
-    await claim("again", { batch: 2, seconds: 10 });
-    await context.db.advance(11_000);
-    await cleanUp();
-
-    const attempts = await Promise.all(ids.map(async (id) => (await row(id)).attempts));
-    assert.deepEqual(attempts, [1, 1]);
-  });
-
   it("a job that may run only once is charged in a batch as well: it may have begun", async () => {
     const { claim, enqueue, row, sql } = rigOf(context.db);
     const [once, often] = [await enqueue("pay", { maxRetries: 0 }), await enqueue("pay")];

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { before, it } from "node:test";
 import { z } from "zod";
 import { defineJob, type HandlerTransaction, implement } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, loseLeases, withWorker } from "./rig.ts";
 
@@ -71,6 +72,7 @@ describeOnEachServer("commitWith", (context) => {
 
         assert.equal(await job.result(), "second");
         await seen("lost");
+        await eventually(() => codes.length > 0);
         assert.deepEqual(codes, ["LEASE_LOST"]);
         assert.deepEqual(await entries(), ["kept"]);
       },

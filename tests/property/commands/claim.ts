@@ -66,7 +66,7 @@ export const claimNextJob: Steps = command(
 /** Checks that a claim got what it should have got, and tells the model. */
 export function took(model: Model, wish: Wish, rows: readonly Claimed[]): void {
   promote(model);
-  const eligible = [...model.jobs.values()].filter((job) => isEligible(model, job, wish));
+  const eligible = free(model, wish, rows);
   const ids = new Set(rows.map((row) => row.id));
   const got = eligible.filter((job) => ids.has(job.id));
 
@@ -77,6 +77,20 @@ export function took(model: Model, wish: Wish, rows: readonly Claimed[]): void {
   }
   if (wish.isMarked !== true) checkOrder(model, eligible, rows);
   for (const lease of leasesOf(model, wish, rows)) start(model, lease);
+}
+
+/** What a claim may get. Of the jobs that were lost more than once a worker holds one at a time, and it was `rows` that chose it. */
+function free(model: Model, wish: Wish, rows: readonly Claimed[]): Job[] {
+  const eligible = [...model.jobs.values()].filter((job) => isEligible(model, job, wish));
+  const isTwiceLost = (job: Job): boolean => job.crashes > 1;
+  const holdsOne = [...model.leases.values()].some(
+    (lease) => lease.worker === wish.worker && lease.crashes > 1,
+  );
+  const chosen = rows.map((row) => model.job(row.id)).filter(isTwiceLost);
+  assert.ok(chosen.length <= (holdsOne ? 0 : 1), "one job that was lost twice at a time");
+  const place = [...eligible].sort((a, b) => a.priority - b.priority);
+  const first = holdsOne ? undefined : (chosen[0] ?? place.find(isTwiceLost));
+  return eligible.filter((job) => !isTwiceLost(job) || job === first);
 }
 
 function isEligible(model: Model, job: Job, wish: Wish): boolean {
@@ -99,7 +113,10 @@ function checkOrder(model: Model, eligible: readonly Job[], rows: readonly Claim
       job.priority >= (ranks.at(-1) ?? 0),
       `${job.id} is more urgent than what was claimed`,
     );
-    const overtakers = got.filter((taken) => laneOf(taken) === laneOf(job) && isOlder(job, taken));
+    // Of those lost more than once each claim may take one, whether its turn has come or not.
+    const overtakers = got.filter(
+      (taken) => taken.crashes < 2 && laneOf(taken) === laneOf(job) && isOlder(job, taken),
+    );
     assert.deepEqual(
       overtakers.map(({ id }) => id),
       [],
