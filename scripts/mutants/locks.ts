@@ -5,7 +5,7 @@ const SETTLE = migration("settle");
 const DEPENDENCIES = migration("dependencies");
 const BULK = migration("enqueue_bulk");
 const MANY = migration("enqueue_many");
-const WORKER = migration("worker");
+const ADVANCE = migration("advance");
 const OPERATE = migration("operate");
 
 /** Bugs in who waits for whom. */
@@ -43,7 +43,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
   plant(
     "advance-locks-in-two-steps",
     "the fused step locks the leases of its two halves one after the other",
-    WORKER,
+    ADVANCE,
     ["if cardinality(p_done_ids) > 0 and jsonb_array_length(p_rest) > 0 then", "if false then"],
     [race("deadlocks")],
   ),

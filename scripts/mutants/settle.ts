@@ -3,7 +3,7 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 const LEASE = migration("lease");
 const SETTLE = migration("settle");
 const VERDICT = migration("verdict");
-const WORKER = migration("worker");
+const ADVANCE = migration("advance");
 const CONTRACT = migration("contract");
 
 /** One way to end an attempt that asks for the job and not for the lease. */
@@ -101,14 +101,14 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   plant(
     "unfenced-progress",
     "a worker that lost its lease still writes progress",
-    WORKER,
+    ADVANCE,
     ["if not found or exists (", "if false and exists ("],
     [race("fence")],
   ),
   plant(
     "release-of-others",
     "a worker that forgets its leases gives back those of all",
-    WORKER,
+    ADVANCE,
     ["where lease.worker_id = p_worker and lease.id <> all", "where lease.id <> all"],
     [sqlTest("release"), PROPERTY],
   ),

@@ -56,12 +56,20 @@ export async function migrate(sql: Sql, options: MigrateOptions = {}): Promise<M
   return done;
 }
 
-/** All migrations as one text, to be applied by other means. */
+/** All migrations as one text, to be applied by other means. It records them as `migrate` does. */
 export async function migrationSql({ migrations }: MigrateOptions = {}): Promise<string> {
   const files = migrations ?? (await readMigrations());
-  return files
-    .map(({ version, name, text }) => `-- ${version}_${name}.sql\n\n${text.trimEnd()}\n`)
-    .join("\n");
+  const texts = files.map(
+    ({ version, name, text }) => `-- ${version}_${name}.sql\n\n${text.trimEnd()}\n`,
+  );
+  const names = files.map(({ version, name }) => `  ('${version}', '${name}')`).join(",\n");
+  const record = `-- Recorded, so that other tools can go on from here.
+${HISTORY}
+insert into supabase_migrations.schema_migrations (version, name) values
+${names}
+on conflict do nothing;
+`;
+  return [...texts, record].join("\n");
 }
 
 async function appliedVersions(sql: Queryable): Promise<Set<string>> {
@@ -78,19 +86,19 @@ async function appliedVersions(sql: Queryable): Promise<Set<string>> {
   return new Set(versions as string[]);
 }
 
+/** What the Supabase CLI makes. */
+const HISTORY = `create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+alter table supabase_migrations.schema_migrations add column if not exists statements text[];
+alter table supabase_migrations.schema_migrations add column if not exists name text;`;
+
 /** Two processes that migrate at once take turns; the lock ends with its transaction, so a pooler does no harm. */
 const LOCK = `select pg_advisory_xact_lock(hashtextextended('millrace.migrate', 0))`;
 
 async function ensureHistory(sql: Sql): Promise<void> {
   await sql.transaction(async (tx) => {
     await tx.query(LOCK);
-    // What the Supabase CLI makes.
-    await tx.query(`
-      create schema if not exists supabase_migrations;
-      create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
-      alter table supabase_migrations.schema_migrations add column if not exists statements text[];
-      alter table supabase_migrations.schema_migrations add column if not exists name text;
-    `);
+    await tx.query(HISTORY);
   });
 }
 

@@ -82,6 +82,8 @@ export interface StatusChange {
   readonly at: string;
   readonly attempt: number | null;
   readonly worker_id: string | null;
+  /** Who did it, where it was no worker: a role, with the user's id where there is one. */
+  readonly actor: string | null;
   readonly reason: string | null;
 }
 

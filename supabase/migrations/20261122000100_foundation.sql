@@ -109,6 +109,19 @@ end;
 $$;
 comment on function queue.caller_role is 'The role the caller acts as, seen through security definer.';
 
+create function queue.actor()
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return queue.caller_role()
+    || coalesce(':' || (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'), '');
+end;
+$$;
+comment on function queue.actor is 'Who asks: the role, and the user id of the JWT where there is one.';
+
 create function queue.is_end_user()
 returns boolean
 language plpgsql

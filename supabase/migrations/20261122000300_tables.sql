@@ -46,6 +46,7 @@ create table queue.runs (
   retry_at timestamptz,
   fingerprint text,
   reason text,
+  actor text,
   error jsonb,
   result jsonb,
   constraint runs_pkey primary key (job_id, lease_id),
@@ -58,6 +59,7 @@ comment on table queue.runs is
 comment on column queue.runs.lease_id is
   'The lease it ran under; for an operator''s act a number drawn from the same sequence, so that rows of a job are in order.';
 comment on column queue.runs.from_status is 'Status before; null means processing.';
+comment on column queue.runs.actor is 'Who did it, where it was no worker.';
 create index runs_finished_idx on queue.runs using brin (finished_at);
 
 create table queue.ready (
@@ -263,10 +265,9 @@ begin
   insert into queue.audit (at, actor, action, job_id, detail)
   values (
     queue.clock(),
-    queue.caller_role() || coalesce(
-      ':' || (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'), ''),
+    queue.actor(),
     p_action, p_job_id, p_detail
   );
 end;
 $$;
-comment on function queue.note is 'Writes one row of the audit trail: who (role and user id of the JWT) did what.';
+comment on function queue.note is 'Writes one row of the audit trail: who did what.';

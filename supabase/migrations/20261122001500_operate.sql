@@ -44,9 +44,11 @@ declare
   v_now timestamptz := queue.clock();
 begin
   insert into queue.runs (
-    job_id, lease_id, started_at, finished_at, outcome, to_status, attempt, from_status, reason
+    job_id, lease_id, started_at, finished_at, outcome, to_status, attempt, from_status, reason, actor
   )
-  values (p_job_id, nextval('queue.lease_ids'), v_now, v_now, p_outcome, p_to, p_attempt, p_from, left(p_reason, 8192));
+  values (
+    p_job_id, nextval('queue.lease_ids'), v_now, v_now, p_outcome, p_to, p_attempt, p_from, left(p_reason, 8192), queue.actor()
+  );
   perform queue.note(p_outcome::text, p_job_id, jsonb_build_object('from', p_from, 'to', p_to, 'reason', p_reason));
 end;
 $$;

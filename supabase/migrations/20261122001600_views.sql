@@ -117,17 +117,17 @@ with event as not materialized (
   select
     run.job_id, run.lease_id as seq, coalesce(run.from_status, 'pending') as stood, run.from_status is null as is_attempt,
     run.started_at, run.finished_at, run.worker_id, run.outcome, run.to_status, run.attempt, run.retry_at,
-    coalesce(run.reason, run.error ->> 'message') as reason
+    coalesce(run.reason, run.error ->> 'message') as reason, run.actor
   from queue.runs as run
   union all
-  select held.job_id, lease.id, 'pending', true, lease.claimed_at, null, lease.worker_id, null, null, held.attempt, null, null
+  select held.job_id, lease.id, 'pending', true, lease.claimed_at, null, lease.worker_id, null, null, held.attempt, null, null, null
   from queue.leases as lease, unnest(lease.job_ids, lease.attempts) as held (job_id, attempt)
   where not exists (select from queue.runs as run where run.job_id = held.job_id and run.lease_id = lease.id)
   union all
-  select token.id, 9223372036854775807, 'pending', false, token.at, null, null, null, null, null, null, null
+  select token.id, 9223372036854775807, 'pending', false, token.at, null, null, null, null, null, null, null, null
   from queue.ready as token
   union all
-  select token.id, 9223372036854775807, 'scheduled', false, token.at, null, null, null, null, null, null, null
+  select token.id, 9223372036854775807, 'scheduled', false, token.at, null, null, null, null, null, null, null, null
   from queue.scheduled as token
 ),
 told as not materialized (
@@ -151,7 +151,8 @@ moved as not materialized (
 ),
 step as not materialized (
   select job.id as job_id, 0::bigint as seq, 0 as part, null::queue.job_status as from_status,
-    job.born as to_status, job.created_at as at, null::smallint as attempt, null::integer as worker_id, null::text as reason
+    job.born as to_status, job.created_at as at, null::smallint as attempt, null::integer as worker_id, null::text as reason,
+    null::text as actor
   from queue.jobs as job
   union all
   select moved.job_id, moved.seq, 1, moved.before_status,
@@ -159,22 +160,23 @@ step as not materialized (
     case moved.before_status
       when 'scheduled' then coalesce(moved.before_retry_at, moved.scheduled_at)
       else coalesce(moved.freed_at, moved.started_at)
-    end, null, null, null
+    end, null, null, null, null
   from moved
   union all
-  select moved.job_id, moved.seq, 2, 'scheduled', 'pending', moved.scheduled_at, null, null, null
+  select moved.job_id, moved.seq, 2, 'scheduled', 'pending', moved.scheduled_at, null, null, null, null
   from moved where moved.is_twofold
   union all
-  select told.job_id, told.seq, 3, 'pending', 'processing', told.started_at, told.attempt, told.worker_id, null
+  select told.job_id, told.seq, 3, 'pending', 'processing', told.started_at, told.attempt, told.worker_id, null, null
   from told where told.is_attempt
   union all
   select told.job_id, told.seq, 4, case when told.is_attempt then 'processing' else told.stood end, told.to_status,
-    told.finished_at, told.attempt, told.worker_id, coalesce(told.reason, nullif(told.outcome::text, told.to_status::text))
+    told.finished_at, told.attempt, told.worker_id, coalesce(told.reason, nullif(told.outcome::text, told.to_status::text)), told.actor
   from told where told.to_status is not null
 )
 select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status, step.at,
-  step.attempt::integer as attempt, worker.name as worker_id, step.reason, step.seq, step.part
+  step.attempt::integer as attempt, worker.name as worker_id,
+  case when not queue.is_end_user() then step.actor end as actor, step.reason, step.seq, step.part
 from step
 left join queue.workers as worker on worker.id = step.worker_id;
 comment on view public.job_status_history is
-  'One row for every change of a job''s status, in the order of seq and part: from, to, when, attempt, worker, reason.';
+  'One row for every change of a job''s status, in the order of seq and part: from, to, when, attempt, worker or person, reason.';

@@ -78,7 +78,7 @@ begin
   perform queue.grant_worker(p_role);
   execute format('grant execute on function
     queue.cancel, queue.retry, queue.redrive, queue.purge, queue.set_paused, queue.explain, queue.stats, queue.health,
-    queue.status_of, queue.priority_name,
+    queue.status_of, queue.priority_name, queue.is_end_user, queue.caller_role,
     public.cancel_job, public.retry_job, public.redrive_jobs, public.purge_jobs, public.pause_queue,
     public.resume_queue, public.explain_job, public.queue_stats, public.queue_health
     to %I', p_role);
@@ -123,7 +123,7 @@ begin
     grant usage on schema queue to authenticated;
     grant execute on function
       public.enqueue_job, public.enqueue_jobs, queue.enqueue_one, queue.enqueue_many,
-      queue.caller_tenant_id, queue.priority_name
+      queue.caller_tenant_id, queue.priority_name, queue.is_end_user, queue.caller_role
     to authenticated;
     grant select on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history to authenticated;
     grant select on

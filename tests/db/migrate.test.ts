@@ -88,11 +88,18 @@ describeOnEachServer(
       });
     });
 
-    it("prints everything as one text", async () => {
+    it("prints everything as one text, after which nothing is left to apply", async () => {
       const text = await migrationSql();
+      const db = await createTestDatabase(context.db.server, { empty: true });
+      const other = connect(db.url);
+
+      await db.sql.unsafe(text);
 
       assert.ok(text.startsWith("-- 2026"));
-      assert.ok(text.includes("create schema queue"));
+      assert.deepEqual(await migrate(other), []);
+      assert.ok((await migrationStatus(other)).every(({ isApplied }) => isApplied));
+      await other.close();
+      await db.close();
     });
   },
   { empty: true },

@@ -102,9 +102,11 @@ describeOnEachServer("of all functions", (context) => {
     assert.deepEqual(await callable("authenticated"), [
       "enqueue_job",
       "enqueue_jobs",
+      "queue.caller_role",
       "queue.caller_tenant_id",
       "queue.enqueue_many",
       "queue.enqueue_one",
+      "queue.is_end_user",
       "queue.priority_name",
     ]);
   });
@@ -134,9 +136,11 @@ describeOnEachServer("of all functions", (context) => {
     assert.deepEqual(
       names.filter((name) => name.startsWith("queue.") && !ofWorker.includes(name)),
       [
+        "queue.caller_role",
         "queue.cancel",
         "queue.explain",
         "queue.health",
+        "queue.is_end_user",
         "queue.priority_name",
         "queue.purge",
         "queue.redrive",

@@ -65,7 +65,7 @@ const VIEWS: Readonly<Record<string, string>> = {
   job_queue:
     "id bigint, type text, queue text, status text, priority text, payload jsonb, tenant_id text, scheduled_at timestamptz, attempts integer, max_retries integer, created_at timestamptz, started_at timestamptz, finished_at timestamptz, worker_id text, last_error text, error jsonb, result jsonb, progress_percent numeric(5,2), progress_message text, progress_data jsonb, depends_on bigint[], options jsonb",
   job_status_history:
-    "job_id bigint, from_status text, to_status text, at timestamptz, attempt integer, worker_id text, reason text, seq bigint, part integer",
+    "job_id bigint, from_status text, to_status text, at timestamptz, attempt integer, worker_id text, actor text, reason text, seq bigint, part integer",
   queue_jobs:
     "id bigint, job_type text, status text, tenant_id text, priority text, payload jsonb, attempts integer, max_attempts integer, error_message text, result jsonb, scheduled_at timestamptz, created_at timestamptz, started_at timestamptz, completed_at timestamptz",
 };

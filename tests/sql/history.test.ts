@@ -9,13 +9,14 @@ interface Step {
   readonly at: Date;
   readonly attempt: number | null;
   readonly worker_id: string | null;
+  readonly actor: string | null;
   readonly reason: string | null;
 }
 
 describeOnEachServer("job_status_history", (context) => {
   const steps = (id: string) =>
     context.db.sql<Step[]>`
-      select to_status, at, attempt, worker_id, reason from public.job_status_history
+      select to_status, at, attempt, worker_id, actor, reason from public.job_status_history
       where job_id = ${id} order by seq, part`;
 
   // Whatever the tests below did to their jobs.
@@ -252,6 +253,11 @@ describeOnEachServer("job_status_history", (context) => {
       assert.equal(only(told.at(-1)).reason, "ordered twice");
       assert.deepEqual(await trail(id), [...path, "cancelled>pending"]);
       assert.equal(only(all.at(-1)).reason, "it was not");
+      const [me] = await sql<{ name: string }[]>`select queue.actor() as name`;
+      assert.deepEqual(
+        [told[0]?.actor, told.at(-1)?.actor, all.at(-1)?.actor],
+        [null, me?.name, me?.name],
+      );
     });
   }
 

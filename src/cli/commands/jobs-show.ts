@@ -96,6 +96,7 @@ function historyColumns(style: Style): {
       cell: ({ to_status: to }) => `${style(lookOf(to).tone, lookOf(to).symbol)} ${to}`,
     },
     { title: "attempt", cell: (step) => step.attempt?.toString() ?? "" },
+    { title: "by", isOptional: true, cell: (step) => step.actor ?? "" },
     { title: "reason", isOptional: true, isFlexible: true, cell: (step) => step.reason ?? "" },
   ];
 }
