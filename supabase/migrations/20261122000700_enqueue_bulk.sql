@@ -10,6 +10,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan
+set jit = off
 as $$
 #variable_conflict use_column
 declare

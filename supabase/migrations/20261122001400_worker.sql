@@ -77,6 +77,7 @@ volatile
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   insert into queue.bells (queue_id, worker_id)
@@ -119,6 +120,7 @@ stable
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_lines integer[] := queue.lines(p_queue_ids, p_except_queue_ids, p_type_ids);
@@ -154,6 +156,7 @@ stable
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
   select json_build_object(
     'status', queue.status_of(job.id), 'result', last.result, 'attempts', coalesce(last.attempt, 0),
@@ -177,6 +180,7 @@ volatile
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_lease_id bigint := coalesce(p_lease_id, queue.live_lease(p_job_id));

@@ -12,6 +12,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   delete from queue.ready as token where token.id = p_job_id returning queue.job_status 'pending', token.attempt into o_status, o_attempt;
@@ -102,6 +103,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
+set jit = off
 as $$
 declare
   v_queue_id integer;
@@ -124,6 +126,7 @@ volatile
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_attempt smallint;

@@ -80,6 +80,7 @@ volatile
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -166,6 +167,7 @@ volatile
 security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   -- A caller whose answer got lost asks again with the same lease: it gets the same answer.

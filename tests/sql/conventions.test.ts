@@ -46,6 +46,14 @@ const RULES: readonly Rule[] = [
     caught: "jobs_p999",
   },
   {
+    rule: "who rules out sequential scans rules out JIT too: what can't be done otherwise looks so dear that it would be compiled",
+    offenders: `
+      select f.name from ${FUNCTIONS}
+      where 'enable_seqscan=off' = any (f.proconfig) and not 'jit=off' = any (f.proconfig)`,
+    fault: badFunction("queue.compiles", { clauses: "set enable_seqscan = off" }),
+    caught: "queue.compiles",
+  },
+  {
     rule: "every type tells what it is for",
     offenders: `
       select t.typname from pg_type as t left join pg_class as c on c.oid = t.typrelid
