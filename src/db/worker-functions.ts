@@ -1,4 +1,5 @@
 import { callJson, callText, numberArray, textArray } from "./call.ts";
+import { type ClaimedColumns, type ClaimedRow, toRows } from "./claimed-jobs.ts";
 import type { Queryable } from "./sql.ts";
 
 export interface RegisteredWorker {
@@ -75,6 +76,13 @@ export interface LaneScope {
 /** What finished, in parallel arrays (as array texts), and how many jobs to claim next. */
 export interface AdvanceRequest extends LaneScope {
   readonly worker: number;
+  /** Leases whose jobs all completed, and how many jobs each has. */
+  readonly wholeLeases: string | null;
+  readonly wholeSizes: string | null;
+  /** For each job of the first lease in its order, then of the second, and so on. */
+  readonly wholeElapsedMs: string | null;
+  /** JSON array, parallel to that. */
+  readonly wholeResults: string | null;
   readonly doneLeases: string | null;
   readonly doneIds: string | null;
   readonly doneElapsedMs: string | null;
@@ -88,25 +96,9 @@ export interface AdvanceRequest extends LaneScope {
   readonly mark: string | null;
 }
 
-/** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
-export type ClaimedRow = readonly [
-  lease: string,
-  id: string,
-  type: string,
-  queue: string,
-  priority: string,
-  payload: unknown,
-  tenantId: string | null,
-  attempt: number,
-  maxRetries: number,
-  createdAtMs: number,
-  scheduledAtMs: number | null,
-  options: { readonly timeout_ms?: number } | null,
-  /** Since when it could run. */
-  readyAtMs?: number,
-];
-
 export interface AdvanceAnswer {
+  /** Leases of `wholeLeases` that were lost. */
+  readonly lost: readonly string[] | null;
   /** [lease, id] of settlements that came too late. */
   readonly refused: readonly (readonly [string, string])[];
   /** What became of the jobs in `rest`, by id. */
@@ -122,11 +114,15 @@ export interface AdvanceAnswer {
 }
 
 const ADVANCE = `select queue.advance(p_worker => $1::text::integer,
-  p_done_leases => $2::text::bigint[], p_done_ids => $3::text::bigint[],
-  p_done_elapsed_ms => $4::text::integer[], p_done_results => $5::text::json,
-  p_rest => $6::text::jsonb, p_limit => $7::text::integer, p_queue_ids => $8::text::integer[],
-  p_except_queue_ids => $9::text::integer[], p_type_ids => $10::text::integer[],
-  p_lease_ms => $11::text::integer, p_mark => $12::text::json)::text`;
+  p_whole_leases => $2::text::bigint[], p_whole_sizes => $3::text::integer[],
+  p_whole_elapsed_ms => $4::text::integer[], p_whole_results => $5::text::json,
+  p_done_leases => $6::text::bigint[], p_done_ids => $7::text::bigint[],
+  p_done_elapsed_ms => $8::text::integer[], p_done_results => $9::text::json,
+  p_rest => $10::text::jsonb, p_limit => $11::text::integer, p_queue_ids => $12::text::integer[],
+  p_except_queue_ids => $13::text::integer[], p_type_ids => $14::text::integer[],
+  p_lease_ms => $15::text::integer, p_mark => $16::text::json)::text`;
+
+type RawAnswer = Omit<AdvanceAnswer, "jobs"> & { readonly jobs: ClaimedColumns | null };
 
 /** Settles what finished and claims what comes next, in one round trip and one commit. `size` is the answer's length in characters. */
 export async function advance(
@@ -136,6 +132,10 @@ export async function advance(
 ): Promise<{ answer: AdvanceAnswer; size: number }> {
   const params = [
     String(request.worker),
+    request.wholeLeases,
+    request.wholeSizes,
+    request.wholeElapsedMs,
+    request.wholeResults,
     request.doneLeases,
     request.doneIds,
     request.doneElapsedMs,
@@ -149,7 +149,8 @@ export async function advance(
     request.mark,
   ];
   const text = await callText(db, ADVANCE, params, { signal });
-  return { answer: JSON.parse(text ?? "null") as AdvanceAnswer, size: text?.length ?? 0 };
+  const answer = JSON.parse(text ?? "null") as RawAnswer;
+  return { answer: { ...answer, jobs: toRows(answer.jobs) }, size: text?.length ?? 0 };
 }
 
 export interface ExtendAnswer {

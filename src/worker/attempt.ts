@@ -1,4 +1,4 @@
-import type { ClaimedRow } from "../db/worker-functions.ts";
+import type { ClaimedRow } from "../db/claimed-jobs.ts";
 import type { Lane } from "./lane.ts";
 import type { Lease } from "./lease-book.ts";
 import type { Route } from "./routes.ts";
@@ -23,6 +23,8 @@ export class Attempt {
   elapsedMs = 0;
   /** The result as JSON, of a completed attempt. */
   resultText: string | null = null;
+  /** Completed, and kept back until the others of its lease are. */
+  isHeld = false;
   /** Why the handler was told to stop. */
   stopReason: StopReason | undefined;
   /** The settlement was sent once, and no answer came back. */

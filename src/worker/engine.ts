@@ -62,7 +62,7 @@ export class Engine {
     this.#signedIn = signedIn;
     this.#onDeath = onDeath;
     this.#lanes = makeLanes(settings, signedIn);
-    this.#settlements = new Settlements(clock);
+    this.#settlements = new Settlements(clock, settings.settleDelayMs);
     this.#deadlines = new Deadlines(clock);
     this.#phase = {
       isStopping: false,

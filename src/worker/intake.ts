@@ -1,5 +1,6 @@
 import type { Logger } from "../core/logger.ts";
-import type { AdvanceAnswer, ClaimedRow } from "../db/worker-functions.ts";
+import type { ClaimedRow } from "../db/claimed-jobs.ts";
+import type { AdvanceAnswer } from "../db/worker-functions.ts";
 import { Attempt } from "./attempt.ts";
 import type { AttemptEnd, Events } from "./events.ts";
 import type { Lane } from "./lane.ts";
@@ -23,10 +24,20 @@ export class Intake {
   }
 
   /** Closes what was settled. */
-  settled({ done, rest }: SettlementBatch, answer: AdvanceAnswer): void {
+  settled({ whole, done, rest }: SettlementBatch, answer: AdvanceAnswer): void {
     const { book, events } = this.#parts;
     const refused = new Set(answer.refused.map(([lease, id]) => `${lease}:${id}`));
     const tellsCompleted = events.wants("completed");
+    for (const lease of whole) {
+      const isLost = answer.lost?.includes(lease.id) ?? false;
+      for (const attempt of lease.attempts) {
+        if (isLost) this.refuse(attempt);
+        else {
+          book.close(attempt);
+          if (tellsCompleted) events.ended(attempt, { kind: "completed" });
+        }
+      }
+    }
     for (const attempt of done) {
       if (refused.size > 0 && refused.has(keyOf(attempt))) this.refuse(attempt);
       else {
@@ -61,18 +72,20 @@ export class Intake {
   claimed(lane: Lane, answer: AdvanceAnswer, deadline: number): void {
     const { book, events, routes, logger } = this.#parts;
     const leases = new Map<string, Lease>();
+    const leaseOf = (id: string): Lease => {
+      const lease = leases.get(id) ?? book.open(id, deadline);
+      leases.set(id, lease);
+      return lease;
+    };
     for (const row of answer.jobs) {
       const route = routes.get(row[2]);
       if (!route) {
         // Only claimed types come back; if not, the lease runs out and another worker gets the job.
         logger.error("job.without_handler", { jobId: row[1], type: row[2] });
+        leaseOf(row[0]).isWhole = false;
         continue;
       }
-      let lease = leases.get(row[0]);
-      if (!lease) {
-        lease = book.open(row[0], deadline);
-        leases.set(row[0], lease);
-      }
+      const lease = leaseOf(row[0]);
       const attempt = new Attempt(row, lease, lane, route, waitOf(row, answer.now));
       lease.attempts.push(attempt);
       lease.unsettled += 1;
@@ -90,8 +103,7 @@ function keyOf(attempt: Attempt): string {
 
 /** Of a later attempt we don't know since when it could run. */
 function waitOf(row: ClaimedRow, now: number): number | null {
-  const readyAt = row[12] ?? (row[7] === 1 ? Math.max(row[9], row[10] ?? 0) : null);
-  return readyAt === null ? null : Math.max(0, now - readyAt);
+  return row[7] === 1 ? Math.max(0, now - Math.max(row[9], row[10] ?? 0)) : null;
 }
 
 function endOf(

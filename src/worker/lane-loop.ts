@@ -7,7 +7,8 @@ import type { Lane } from "./lane.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
-import { encodeBatch, type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
+import { encodeBatch } from "./settlement-text.ts";
+import { type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
 import type { Verdicts } from "./verdicts.ts";
 
 export interface LaneLoopParts {
@@ -34,8 +35,8 @@ export interface Phase {
   onIdle: () => void;
 }
 
-/** So many finished jobs are written at once, without waiting for company. */
-const FULL_BATCH = 500;
+/** Calls of a lane that are under way at a time: while the database works for one, the other's jobs run. */
+const MOST_CALLS = 2;
 /** Between two claims that look at everything and not just beyond the mark. */
 const SWEEP_MS = 200;
 /** After work ran out it often comes back soon; so the first looks are quick. */
@@ -53,15 +54,8 @@ export async function runLane(
 ): Promise<void> {
   const { link, settings, settlements, phase } = parts;
   const { clock, logger } = settings;
-  while (!signal.aborted && !(phase.isClosing && settlements.size === 0)) {
-    const wait = dueAt(lane, parts) - clock.now();
-    if (wait > 0) {
-      await lane.wakeup.sleep(wait);
-      continue;
-    }
-    if (lane.isStalled(clock.now())) giveBack(lane, parts);
-    await link.ready(signal);
-    if (signal.aborted) return;
+  const calls = new Set<Promise<void>>();
+  const call = async (): Promise<void> => {
     try {
       await step(lane, parts, signal);
     } catch (error) {
@@ -69,16 +63,34 @@ export async function runLane(
       logger.error("worker.step_failed", { lane: lane.name, error });
       lane.notBefore = clock.now() + FAULT_WAIT_MS;
     }
+  };
+  const isOver = (): boolean =>
+    signal.aborted || (phase.isClosing && settlements.size === 0 && calls.size === 0);
+  while (!isOver()) {
+    const isBusy = calls.size >= MOST_CALLS || (calls.size > 0 && !lane.isFlowing);
+    const wait = isBusy ? Infinity : dueAt(lane, parts) - clock.now();
+    if (wait > 0) {
+      await lane.wakeup.sleep(wait);
+      continue;
+    }
+    if (lane.isStalled(clock.now())) giveBack(lane, parts);
+    await link.ready(signal);
+    if (signal.aborted) break;
+    const underWay = call().finally(() => {
+      calls.delete(underWay);
+      lane.wakeup.wake();
+    });
+    calls.add(underWay);
   }
+  await Promise.all(calls);
 }
 
 /** The local time at which this lane has something to do; Infinity when only an event can tell. */
-function dueAt(lane: Lane, { settings, settlements, phase }: LaneLoopParts): number {
+function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   let due = Infinity;
   if (!phase.isStopping && lane.isHungry) due = lane.nextClaimAt;
   if (settlements.sender === lane || (phase.isClosing && settlements.size > 0)) {
-    const isFull = settlements.size >= FULL_BATCH || phase.isStopping;
-    due = Math.min(due, isFull ? 0 : settlements.since + settings.settleDelayMs);
+    due = phase.isStopping ? 0 : Math.min(due, settlements.dueAt);
   }
   if (lane.buffered > 0 && !lane.hasFreeSlot) {
     due = Math.min(due, lane.lastFreedAt + lane.horizonMs);
@@ -94,9 +106,10 @@ async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Prom
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
   const limit = phase.isStopping ? 0 : lane.claimLimit;
-  const batch = settlements.take();
+  const batch = settlements.take(phase.isStopping);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
+  lane.claiming += limit;
   try {
     const sentAt = clock.now();
     if (sentAt >= lane.sweepAt) lane.mark = null;
@@ -114,6 +127,7 @@ async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Prom
       advance(settings.sql, request, patience),
     );
     isTold = true;
+    lane.claiming -= limit;
     settlements.confirm(sizeOf(batch));
     if (sizeOf(batch) > 0) phase.workCount += 1;
     intake.settled(batch, answer);
@@ -127,6 +141,7 @@ async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Prom
     }
   } catch (error) {
     if (isTold) throw error;
+    lane.claiming -= limit;
     if (limit > 0) lane.claimFailed(limit);
     await failed(lane, batch, error, parts, signal);
   }
@@ -147,7 +162,8 @@ function take(
   doorbell.disarm();
   lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
   lane.emptyClaims = 0;
-  lane.nextClaimAt = count < limit ? settings.clock.now() + EMPTY_WAITS_MS[0] : 0;
+  lane.isFlowing = count === limit;
+  lane.nextClaimAt = lane.isFlowing ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);
   if (phase.isStopping) giveBack(lane, parts);
@@ -159,6 +175,7 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
   const { settings, doorbell, link, phase } = parts;
   const { clock, random, pollIntervalMs } = settings;
   lane.mark = null;
+  lane.isFlowing = false;
   lane.emptyClaims += 1;
   phase.onIdle();
   if (doorbell.isListening && !doorbell.isArmed && !link.isDown) {
@@ -188,6 +205,11 @@ async function failed(
 ): Promise<void> {
   const { settlements, settings } = parts;
   if (signal.aborted || isOutage(error)) {
+    settlements.putBack(batch, lane);
+    return;
+  }
+  if (batch.whole.length > 0 && isAboutData(error)) {
+    // Something of a lease was settled by others meanwhile. Job by job it can be told which.
     settlements.putBack(batch, lane);
     return;
   }

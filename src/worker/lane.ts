@@ -43,6 +43,10 @@ export class Lane {
   running = 0;
   /** Jobs are being started just now. */
   isFilling = false;
+  /** Jobs that claims under way may bring. */
+  claiming = 0;
+  /** The last claim brought all that it could take: there is more. */
+  isFlowing = false;
   /** Where the last claim ended, as JSON. */
   mark: string | null = null;
   /** Local time of the next claim without a mark. */
@@ -88,7 +92,7 @@ export class Lane {
 
   /** How many more jobs fit. */
   get room(): number {
-    return this.#capacity - this.running * this.batchSize - this.buffered;
+    return this.#capacity - this.running * this.batchSize - this.buffered - this.claiming;
   }
 
   /** Whether there is room enough to make a claim worth its round trip. */
@@ -178,6 +182,7 @@ export class Lane {
   /** A new job may be there: look at once, and everywhere. */
   stir(): void {
     this.emptyClaims = 1;
+    this.isFlowing = false;
     this.nextClaimAt = 0;
     this.mark = null;
     this.wakeup.wake();

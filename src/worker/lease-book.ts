@@ -8,6 +8,10 @@ export interface Lease {
   readonly attempts: Attempt[];
   /** Attempts whose end the database does not know yet. */
   unsettled: number;
+  /** Attempts that completed and wait to be settled together. */
+  completed: number;
+  /** Whether it may still be settled as one: nothing of it was told apart. */
+  isWhole: boolean;
 }
 
 /** The leases a worker holds. A lease leaves the book when all of its attempts are settled, or when it is lost. */
@@ -23,7 +27,14 @@ export class LeaseBook {
   }
 
   open(id: string, deadline: number): Lease {
-    const lease: Lease = { id, deadline, attempts: [], unsettled: 0 };
+    const lease: Lease = {
+      id,
+      deadline,
+      attempts: [],
+      unsettled: 0,
+      completed: 0,
+      isWhole: true,
+    };
     this.#leases.set(id, lease);
     return lease;
   }
@@ -36,6 +47,7 @@ export class LeaseBook {
   close(attempt: Attempt): void {
     if (attempt.isClosed) return;
     attempt.isClosed = true;
+    attempt.lease.isWhole = false;
     attempt.lease.unsettled -= 1;
     if (attempt.lease.unsettled === 0) this.#leases.delete(attempt.lease.id);
   }

@@ -25,6 +25,7 @@ export async function settleApart(
     const left = new Set(entries.slice(at).map((entry) => entry.attempt));
     settlements.putBack(
       {
+        whole: [],
         done: batch.done.filter((attempt) => left.has(attempt)),
         rest: batch.rest.filter((entry) => left.has(entry.attempt)),
       },

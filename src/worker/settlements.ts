@@ -1,8 +1,8 @@
 import type { Clock } from "../core/clock.ts";
 import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
-import type { AdvanceRequest } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
+import type { Lease } from "./lease-book.ts";
 
 /** How an attempt ended. */
 export interface End {
@@ -18,61 +18,120 @@ export interface RestEntry extends End {
 
 /** What one call tells the database. */
 export interface SettlementBatch {
+  /** Leases whose attempts all completed. */
+  readonly whole: readonly Lease[];
   readonly done: readonly Attempt[];
   readonly rest: readonly RestEntry[];
 }
 
-export function sizeOf({ done, rest }: SettlementBatch): number {
-  return done.length + rest.length;
+export function sizeOf({ whole, done, rest }: SettlementBatch): number {
+  return whole.reduce((sum, lease) => sum + lease.attempts.length, done.length + rest.length);
 }
 
 /** What one call tells at most: so many ends, and so many characters of results and errors. */
 const MOST_ENTRIES = 5_000;
 const MOST_CHARS = 8 * 1024 * 1024;
+/** So many finished jobs are written at once, without waiting for company. */
+const FULL_BATCH = 500;
+/** Leases of fewer jobs are not worth waiting for their last one. */
+const LEAST_WHOLE = 32;
+/** A completed job waits so many times the usual delay for the others of its lease: settling a lease as one costs half. */
+const PATIENCE = 5;
 
 /** Ends of attempts that the database does not know yet. */
 export class Settlements {
   readonly #clock: Clock;
+  readonly #delayMs: number;
+  #whole: Lease[] = [];
   #done: Attempt[] = [];
   #rest: RestEntry[] = [];
+  /** Leases of which some attempts completed, and since when. */
+  readonly #held = new Map<Lease, number>();
+  /** Entries to be sent, and those among them that are held back. */
+  #size = 0;
+  #heldSize = 0;
   #chars = 0;
   #inFlight = 0;
-  /** Local time of the oldest entry. */
-  since = 0;
+  /** Local time of the oldest entry that is not held back. */
+  #since = 0;
   /** The lane that has to see to it that the entries are sent. */
   sender: Lane | undefined;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, delayMs: number) {
     this.#clock = clock;
+    this.#delayMs = delayMs;
   }
 
   /** Entries that wait to be sent. */
   get size(): number {
-    return this.#done.length + this.#rest.length;
+    return this.#size;
   }
 
   /** Entries that wait, or are on their way. */
   get pending(): number {
-    return this.size + this.#inFlight;
+    return this.#size + this.#inFlight;
+  }
+
+  /** The local time at which something has to be sent; Infinity for nothing. */
+  get dueAt(): number {
+    const ready = this.#size - this.#heldSize;
+    if (ready >= FULL_BATCH) return 0;
+    // They are in the order of their times.
+    const [heldSince = Infinity] = this.#held.values();
+    const due = ready > 0 ? this.#since + this.#delayMs : Infinity;
+    return Math.min(due, heldSince + this.#delayMs * PATIENCE);
   }
 
   complete(attempt: Attempt): void {
-    this.#done.push(attempt);
-    if (attempt.resultText !== null) this.#chars += attempt.resultText.length;
-    if (this.sender === undefined) this.#begin(attempt.lane);
+    const { lease } = attempt;
+    this.#enter(attempt.lane, attempt.resultText?.length ?? 0);
+    if (!lease.isWhole || lease.attempts.length < LEAST_WHOLE) {
+      this.#ready(1);
+      this.#done.push(attempt);
+      return;
+    }
+    attempt.isHeld = true;
+    lease.completed += 1;
+    this.#heldSize += 1;
+    if (lease.completed < lease.attempts.length) {
+      if (!this.#held.has(lease)) this.#held.set(lease, this.#clock.now());
+      return;
+    }
+    this.#held.delete(lease);
+    this.#heldSize -= lease.completed;
+    this.#whole.push(lease);
+    this.#ready(lease.completed);
   }
 
   add(attempt: Attempt, outcome: SettledOutcome, detail: SettlementDetail): void {
     const text = JSON.stringify({ lease: attempt.lease.id, id: attempt.id, outcome, ...detail });
+    this.breakUp(attempt.lease);
+    this.#enter(attempt.lane, text.length);
+    this.#ready(1);
     this.#rest.push({ attempt, outcome, detail, text });
-    this.#chars += text.length;
-    if (this.sender === undefined) this.#begin(attempt.lane);
   }
 
-  /** What to send next: all, or as much as fits into a call. */
-  take(): SettlementBatch {
-    const batch = this.#fitsOneCall ? this.#takeAll() : this.#takeSome();
+  /** Something of this lease is told apart: what is held back of it goes the ordinary way. */
+  breakUp(lease: Lease): void {
+    lease.isWhole = false;
+    if (!this.#held.delete(lease)) return;
+    const freed = lease.attempts.filter((attempt) => attempt.isHeld);
+    this.#heldSize -= freed.length;
+    for (const attempt of freed) this.#done.push(attempt);
+    this.#ready(freed.length);
+  }
+
+  /** What to send next, as much as fits into a call; with `isLast` also what is held back. */
+  take(isLast: boolean): SettlementBatch {
+    const now = this.#clock.now();
+    for (const [lease, since] of this.#held) {
+      if (isLast || now >= since + this.#delayMs * PATIENCE) this.breakUp(lease);
+    }
+    const fits = this.#size <= MOST_ENTRIES && this.#chars <= MOST_CHARS;
+    const batch = fits ? this.#takeAll() : this.#takeSome();
+    this.#size -= sizeOf(batch);
     this.#inFlight += sizeOf(batch);
+    if (this.#size === 0) this.sender = undefined;
     return batch;
   }
 
@@ -81,32 +140,33 @@ export class Settlements {
     this.#inFlight -= count;
   }
 
-  /** No answer came: keep it for the next call. */
+  /** No answer came: keep it for the next call. Nobody knows what arrived, so each job is named from now on. */
   putBack(batch: SettlementBatch, sender: Lane): void {
     this.#inFlight -= sizeOf(batch);
-    for (const attempt of batch.done) attempt.isUncertain = true;
+    for (const lease of batch.whole) lease.isWhole = false;
+    const again = [...batch.whole.flatMap((lease) => lease.attempts), ...batch.done];
+    for (const attempt of again) attempt.isUncertain = true;
     for (const { attempt } of batch.rest) attempt.isUncertain = true;
-    this.#done = [...batch.done, ...this.#done];
+    if (again.length + batch.rest.length === 0) return;
+    this.#enter(sender, 0, again.length + batch.rest.length);
+    this.#ready(again.length + batch.rest.length);
+    this.#done = [...again, ...this.#done];
     this.#rest = [...batch.rest, ...this.#rest];
     this.#count();
-    if (this.size > 0 && this.sender === undefined) this.#begin(sender);
-  }
-
-  get #fitsOneCall(): boolean {
-    return this.size <= MOST_ENTRIES && this.#chars <= MOST_CHARS;
   }
 
   #takeAll(): SettlementBatch {
-    const batch = { done: this.#done, rest: this.#rest };
+    const batch = { whole: this.#whole, done: this.#done, rest: this.#rest };
+    this.#whole = [];
     this.#done = [];
     this.#rest = [];
-    this.#chars = 0;
-    this.sender = undefined;
+    this.#count();
     return batch;
   }
 
   /** At least one; what is left keeps its sender and its age, so that it follows at once. */
   #takeSome(): SettlementBatch {
+    for (const lease of this.#whole.splice(0)) this.#done.push(...lease.attempts);
     let room = MOST_CHARS;
     let count = 0;
     const fits = (chars: number): boolean => {
@@ -117,23 +177,43 @@ export class Settlements {
     const doneEnd = endOf(this.#done, (attempt) => fits(attempt.resultText?.length ?? 0));
     const restEnd =
       doneEnd < this.#done.length ? 0 : endOf(this.#rest, (entry) => fits(entry.text.length));
-    const batch = { done: this.#done.slice(0, doneEnd), rest: this.#rest.slice(0, restEnd) };
+    const batch = {
+      whole: [],
+      done: this.#done.slice(0, doneEnd),
+      rest: this.#rest.slice(0, restEnd),
+    };
     this.#done = this.#done.slice(doneEnd);
     this.#rest = this.#rest.slice(restEnd);
     this.#count();
     return batch;
   }
 
+  /** So that the estimate does not drift: once for each call, and over little, because most was just taken. */
   #count(): void {
     this.#chars = 0;
     for (const { resultText } of this.#done) this.#chars += resultText?.length ?? 0;
     for (const { text } of this.#rest) this.#chars += text.length;
+    for (const lease of this.#held.keys()) {
+      for (const { isHeld, resultText } of lease.attempts) {
+        if (isHeld) this.#chars += resultText?.length ?? 0;
+      }
+    }
   }
 
-  #begin(lane: Lane): void {
-    this.since = this.#clock.now();
+  #enter(lane: Lane, chars: number, count = 1): void {
+    this.#size += count;
+    this.#chars += chars;
+    if (this.sender !== undefined) return;
     this.sender = lane;
     lane.wakeup.wake();
+  }
+
+  /** So many entries more can be sent. The sender has to hear of the first, and of a full batch. */
+  #ready(count: number): void {
+    const now = this.#size - this.#heldSize;
+    const before = now - count;
+    if (before <= 0) this.#since = this.#clock.now();
+    if (before <= 0 || (before < FULL_BATCH && now >= FULL_BATCH)) this.sender?.wakeup.wake();
   }
 }
 
@@ -141,42 +221,4 @@ export class Settlements {
 function endOf<T>(list: readonly T[], fits: (member: T) => boolean): number {
   const end = list.findIndex((member) => !fits(member));
   return end === -1 ? list.length : end;
-}
-
-type EncodedBatch = Pick<
-  AdvanceRequest,
-  "doneLeases" | "doneIds" | "doneElapsedMs" | "doneResults" | "rest"
->;
-
-/** The batch as parameters of a call. Texts are put together by hand: this is done for every job. */
-export function encodeBatch({ done, rest }: SettlementBatch): EncodedBatch {
-  const encodedRest = rest.length === 0 ? null : `[${rest.map(({ text }) => text).join(",")}]`;
-  if (done.length === 0) {
-    return {
-      doneLeases: null,
-      doneIds: null,
-      doneElapsedMs: null,
-      doneResults: null,
-      rest: encodedRest,
-    };
-  }
-  let leases = "";
-  let ids = "";
-  let elapsed = "";
-  let results = "";
-  let hasResults = false;
-  for (const attempt of done) {
-    leases += `,${attempt.lease.id}`;
-    ids += `,${attempt.id}`;
-    elapsed += `,${Math.round(attempt.elapsedMs)}`;
-    results += `,${attempt.resultText ?? "null"}`;
-    if (attempt.resultText !== null) hasResults = true;
-  }
-  return {
-    doneLeases: `{${leases.slice(1)}}`,
-    doneIds: `{${ids.slice(1)}}`,
-    doneElapsedMs: `{${elapsed.slice(1)}}`,
-    doneResults: hasResults ? `[${results.slice(1)}]` : null,
-    rest: encodedRest,
-  };
 }

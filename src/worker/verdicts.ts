@@ -64,9 +64,10 @@ export class Verdicts {
 
   /** The handler completed the job itself, in the transaction of its own writes. */
   committed(attempt: Attempt): void {
-    const { book, events, clock } = this.#parts;
+    const { book, events, clock, settlements } = this.#parts;
     attempt.isCommitted = true;
     attempt.elapsedMs = clock.now() - attempt.startedAt;
+    settlements.breakUp(attempt.lease);
     book.close(attempt);
     events.ended(attempt, { kind: "completed" });
   }
@@ -88,8 +89,9 @@ export class Verdicts {
 
   /** The lease is gone: nothing of this attempt may be written any more. */
   lose(attempt: Attempt): void {
-    const { book, events } = this.#parts;
+    const { book, events, settlements } = this.#parts;
     if (attempt.isClosed) return;
+    settlements.breakUp(attempt.lease);
     book.close(attempt);
     if (attempt.state === "ended") return;
     this.#stop(attempt);

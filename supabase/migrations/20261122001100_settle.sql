@@ -114,6 +114,25 @@ end;
 $$;
 comment on function queue.close_leases is 'Deletes those of these leases whose jobs have all ended.';
 
+create function queue.after_completion(p_ids bigint[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  if exists (select from queue.cancellations) then
+    delete from queue.cancellations as request where request.job_id = any (p_ids);
+  end if;
+  if p_ids is not null and exists (select from queue.dependencies) then
+    perform queue.parents_ended(p_ids, array_fill('completed'::queue.job_status, array[cardinality(p_ids)]));
+  end if;
+end;
+$$;
+comment on function queue.after_completion is 'Forgets requests to cancel what completed, and frees children.';
+
 -- The happy path in bulk: parallel arrays of lease, job, milliseconds since the handler began, and results.
 create function queue.complete_many(
   p_lease_ids bigint[], p_job_ids bigint[], p_elapsed_ms integer[], p_results json,
@@ -183,12 +202,65 @@ begin
   into o_done, o_done_leases, v_leases, v_counts;
 
   perform queue.close_leases(v_leases, v_counts);
-  if exists (select from queue.cancellations) then
-    delete from queue.cancellations as request where request.job_id = any (o_done);
-  end if;
-  if exists (select from queue.dependencies) then
-    perform queue.parents_ended(o_done, array_fill('completed'::queue.job_status, array[coalesce(cardinality(o_done), 0)]));
-  end if;
+  perform queue.after_completion(o_done);
 end;
 $$;
 comment on function queue.complete_many is 'processing -> completed for jobs of live leases; returns those it completed.';
+
+-- The same for leases whose jobs all completed: nothing is looked up. p_sizes tells how many jobs each lease holds;
+-- p_elapsed_ms and p_results hold an entry for each job of the first lease in its order, then of the second, and so on. If one of
+-- the jobs has ended already under its lease, the insert is a unique_violation, and the caller has to name the jobs.
+create function queue.complete_leases(
+  p_lease_ids bigint[], p_sizes integer[], p_elapsed_ms integer[], p_results json
+)
+returns bigint[]
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_alive bigint[] := queue.lock_leases(p_lease_ids);
+  v_results json[];
+  v_lease record;
+  v_done bigint[];
+  v_lost bigint[];
+begin
+  if p_results is not null then
+    v_results := array(select given.value from json_array_elements(p_results) as given (value));
+  end if;
+  for v_lease in
+    select given.id, lease.claimed_at, lease.worker_id, lease.job_ids, lease.attempts,
+      sum(given.size) over (order by given.position) - given.size + 1 as first,
+      sum(given.size) over (order by given.position) as last,
+      coalesce(cardinality(lease.job_ids) = given.size, false) as is_held
+    from unnest(p_lease_ids, p_sizes) with ordinality as given (id, size, position)
+    left join queue.leases as lease on lease.id = given.id and lease.id = any (v_alive)
+    order by given.position
+  loop
+    if not v_lease.is_held then
+      v_lost := v_lost || v_lease.id;
+      continue;
+    end if;
+    insert into queue.runs (
+      job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, result
+    )
+    select part.job_id, v_lease.id,
+      least(coalesce(v_now - part.elapsed_ms * interval '1 millisecond', v_lease.claimed_at), v_now), v_now,
+      v_lease.worker_id, 'completed', 'completed', part.attempt,
+      case when json_typeof(part.result) <> 'null' then part.result::jsonb end
+    from unnest(
+      v_lease.job_ids, v_lease.attempts, p_elapsed_ms[v_lease.first:v_lease.last], v_results[v_lease.first:v_lease.last]
+    ) as part (job_id, attempt, elapsed_ms, result);
+    v_done := v_done || v_lease.job_ids;
+  end loop;
+  delete from queue.leases as lease where lease.id = any (v_alive) and lease.id <> all (coalesce(v_lost, '{}'));
+  perform queue.after_completion(v_done);
+  return v_lost;
+end;
+$$;
+comment on function queue.complete_leases is
+  'processing -> completed for all jobs of these leases; returns the leases that were lost. Raises unique_violation when a job had ended before.';

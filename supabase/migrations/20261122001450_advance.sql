@@ -3,62 +3,80 @@
 --
 -- Locks: leases in id order, children's tokens, then tokens of the claim with skip locked.
 
--- The text of the JSON is put together by hand, and names are escaped once: json_build_array() for each job costs more
--- than finding it.
-create function queue.job_rows(p_ids bigint[], p_attempts smallint[], p_leases bigint[])
+create function queue.squeeze(p_values integer[])
+returns integer[]
+language plpgsql
+immutable
+parallel safe
+set search_path = ''
+as $$
+begin
+  if p_values[1] = all (p_values) then
+    return p_values[1:1];
+  end if;
+  return p_values;
+end;
+$$;
+comment on function queue.squeeze is 'One element for an array whose elements are all the same.';
+
+-- By columns, and what is the same for all jobs once: a JSON object for each job would cost more than finding it. The payloads are
+-- put together without being parsed again.
+create function queue.job_columns(p_ids bigint[], p_attempts smallint[], p_leases bigint[])
 returns json
 language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
-set enable_mergejoin = off
-set enable_nestloop = off
 set jit = off
 as $$
 declare
   v_first bigint := (select min(given.id) from unnest(p_ids) as given (id));
   v_last bigint := (select max(given.id) from unnest(p_ids) as given (id));
+  v_fact record;
+  v_types integer[];
+  v_queues integer[];
+  v_tenants integer[];
 begin
-  return (
-    -- One index scan for all ids and a hash join: a nested loop would open every partition anew for each job. The
-    -- bounds are for the planner: it prunes partitions by them, and not by an array.
-    with fact as materialized (
-      select job.* from queue.jobs as job where job.id = any (p_ids) and job.id between v_first and v_last
+  -- The bounds are for the planner: it prunes partitions by them, and not by an array.
+  select
+    array_agg(fact.id) as ids, json_agg(fact.payload) as payloads,
+    array_agg(fact.type_id) as types, array_agg(fact.queue_id) as queues, array_agg(fact.tenant_id) as tenants,
+    array_agg(fact.priority) as priorities, array_agg(fact.max_retries) as max_retries,
+    array_agg(floor(date_part('epoch', fact.created_at) * 1000)::bigint) as created,
+    array_agg(floor(date_part('epoch', fact.scheduled_at) * 1000)::bigint) as scheduled,
+    json_agg(fact.options) filter (where fact.options is not null) as options,
+    array_agg(fact.id) filter (where fact.options is not null) as with_options,
+    bool_and(fact.scheduled_at is null) as is_unscheduled
+  into v_fact
+  from queue.jobs as fact where fact.id = any (p_ids) and fact.id between v_first and v_last;
+  v_types := queue.squeeze(v_fact.types);
+  v_queues := queue.squeeze(v_fact.queues);
+  v_tenants := queue.squeeze(v_fact.tenants);
+
+  return json_build_object(
+    'ids', p_ids::text[], 'attempts', queue.squeeze(p_attempts::integer[]),
+    'leases', case when p_leases[1] = all (p_leases) then p_leases[1:1]::text[] else p_leases::text[] end,
+    -- In an order of their own.
+    'fact_ids', v_fact.ids::text[], 'payloads', v_fact.payloads,
+    'types', v_types, 'queues', v_queues, 'tenants', v_tenants,
+    'priorities', queue.squeeze(v_fact.priorities::integer[]),
+    'max_retries', queue.squeeze(v_fact.max_retries::integer[]),
+    'created', v_fact.created, 'scheduled', case when not v_fact.is_unscheduled then v_fact.scheduled end,
+    'options', v_fact.options, 'with_options', v_fact.with_options::text[],
+    'type_names', (
+      select json_object_agg(known.id, known.name) from queue.types as known where known.id = any (v_types)
     ),
-    held as materialized (
-      select held.*, fact.type_id, fact.queue_id, fact.tenant_id, fact.priority, fact.payload, fact.max_retries,
-        fact.options, fact.created_at, fact.scheduled_at
-      from unnest(p_ids, p_attempts, p_leases) with ordinality as held (id, attempt, lease_id, position)
-      join fact on fact.id = held.id
+    'queue_names', (
+      select json_object_agg(known.id, known.name) from queue.queues as known where known.id = any (v_queues)
     ),
-    type as materialized (
-      select known.id, to_json(known.name)::text as name from queue.types as known
-      where known.id in (select held.type_id from held)
-    ),
-    line as materialized (
-      select known.id, to_json(known.name)::text as name from queue.queues as known
-      where known.id in (select held.queue_id from held)
-    ),
-    tenant as materialized (
-      select known.id, to_json(known.name)::text as name from queue.tenants as known
-      where known.id in (select held.tenant_id from held)
+    'tenant_names', (
+      select json_object_agg(known.id, known.name) from queue.tenants as known where known.id = any (v_tenants)
     )
-    select ('[' || coalesce(string_agg(concat(
-      '["', held.lease_id, '","', held.id, '",', type.name, ',', line.name, ',"',
-      (array['critical', 'high', 'normal', 'low'])[held.priority + 1], '",', held.payload, ',',
-      coalesce(tenant.name, 'null'), ',', held.attempt, ',', held.max_retries, ',',
-      floor(date_part('epoch', held.created_at) * 1000)::bigint, ',',
-      coalesce(floor(date_part('epoch', held.scheduled_at) * 1000)::bigint::text, 'null'), ',',
-      coalesce(held.options::text, 'null'), ']'
-    ), ',' order by held.position), '') || ']')::json
-    from held
-    join type on type.id = held.type_id
-    join line on line.id = held.queue_id
-    left join tenant on tenant.id = held.tenant_id
   );
 end;
 $$;
-comment on function queue.job_rows is 'Claimed jobs as a JSON array of arrays, in the order given.';
+comment on function queue.job_columns is
+  'Claimed jobs as arrays, one for each column; an array of one stands for the same value in all jobs. Null without jobs.';
 
 -- A worker whose answer got lost settles again: what stands already as it wanted is not refused.
 create function queue.was_settled(p_lease_id bigint, p_job_id bigint, p_outcome text)
@@ -94,7 +112,11 @@ create function queue.advance(
   p_except_queue_ids integer[] default null,
   p_type_ids integer[] default null,
   p_lease_ms integer default 30000,
-  p_mark json default null
+  p_mark json default null,
+  p_whole_leases bigint[] default null,
+  p_whole_sizes integer[] default null,
+  p_whole_elapsed_ms integer[] default null,
+  p_whole_results json default null
 )
 returns json
 language plpgsql
@@ -112,11 +134,17 @@ declare
   v_rest_leases bigint[];
   v_rest_ids bigint[];
   v_statuses json;
+  v_lost_wholes bigint[];
 begin
-  -- All leases of this call are locked at once and in id order: the two halves may name them crosswise.
-  if cardinality(p_done_ids) > 0 and jsonb_array_length(p_rest) > 0 then
-    perform queue.lock_leases(p_done_leases || array(
+  -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
+  if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
+    + (jsonb_array_length(p_rest) > 0)::integer > 1
+  then
+    perform queue.lock_leases(p_whole_leases || p_done_leases || array(
       select item.lease from jsonb_to_recordset(p_rest) as item (lease bigint)));
+  end if;
+  if p_whole_leases is not null then
+    v_lost_wholes := queue.complete_leases(p_whole_leases, p_whole_sizes, p_whole_elapsed_ms, p_whole_results);
   end if;
   if cardinality(p_done_ids) > 0 then
     select * into v_done from queue.complete_many(p_done_leases, p_done_ids, p_done_elapsed_ms, p_done_results);
@@ -156,6 +184,7 @@ begin
       select coalesce(json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)), '[]')
       from unnest(v_lost_leases, v_lost_ids) as lost (lease_id, job_id)
     ),
+    'lost', v_lost_wholes::text[],
     'statuses', coalesce(v_statuses, '{}'),
     'retry_in_ms', (
       select coalesce(json_object_agg(token.id::text,
@@ -164,8 +193,8 @@ begin
     ),
     'now', queue.epoch_ms(queue.clock()),
     'expires_at', queue.epoch_ms(v_claim.o_expires_at),
-    'jobs', case when v_claim.o_ids is null then '[]'
-      else queue.job_rows(v_claim.o_ids, v_claim.o_attempts, v_claim.o_leases) end,
+    'jobs', case when v_claim.o_ids is not null
+      then queue.job_columns(v_claim.o_ids, v_claim.o_attempts, v_claim.o_leases) end,
     'mark', v_claim.o_mark,
     'next_due_in_ms', case when v_claim.o_ids is null and p_limit > 0 then (
       select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))

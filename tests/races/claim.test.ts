@@ -109,7 +109,7 @@ async function signIn(session: TestSql, type: string) {
   return {
     async advance(limit: number, mark: unknown) {
       const [answer] = await session<{ ids: string[]; mark: unknown }[]>`
-        select array(select job ->> 1 from json_array_elements(step.answer -> 'jobs') as job) as ids,
+        select array(select json_array_elements_text(step.answer -> 'jobs' -> 'ids')) as ids,
           step.answer -> 'mark' as mark
         from (select queue.advance(
           p_worker => ${row?.worker ?? -1}, p_limit => ${limit}, p_type_ids => ${[row?.type ?? -1]}::integer[],

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { beforeEach, it } from "node:test";
+import { type ClaimedColumns, toRows } from "../../src/db/claimed-jobs.ts";
 import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer } from "../support/suite.ts";
@@ -276,13 +277,13 @@ async function advanceOne(
   type: string,
   mark: unknown,
 ): Promise<{ tenant: string; mark: unknown }> {
-  const [row] = await sql<{ answer: { jobs: unknown[][]; mark: unknown } }[]>`
+  const [row] = await sql<{ answer: { jobs: ClaimedColumns | null; mark: unknown } }[]>`
     select queue.advance(
       p_worker => (queue.register_worker('turns', null, null, array[${type}]) ->> 'worker')::int, p_limit => 1,
       p_type_ids => array(select id from queue.types where name = ${type}),
       p_mark => ${mark === null ? null : JSON.stringify(mark)}::text::json) as answer`;
   const { answer } = only(row);
-  return { tenant: String(answer.jobs[0]?.[6]), mark: answer.mark };
+  return { tenant: String(toRows(answer.jobs)[0]?.[6]), mark: answer.mark };
 }
 
 /** Each session claims one job in a transaction that stays open until all have claimed. */

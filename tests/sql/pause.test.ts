@@ -50,13 +50,13 @@ describeOnEachServer("pause_queue and resume_queue", (context) => {
     const { enqueue, sql } = rigOf(context.db);
     await enqueue("lane");
     await pause("lane");
-    const look = () => sql<{ jobs: unknown[] }[]>`
+    const look = () => sql<{ jobs: { ids: string[] } | null }[]>`
       select queue.advance((queue.register_worker('w', null, null, null) ->> 'worker')::int, p_limit => 5,
         p_queue_ids => array(select id from queue.queues where name = 'lane')) -> 'jobs' as jobs`;
 
-    assert.deepEqual((await look())[0]?.jobs, []);
+    assert.equal((await look())[0]?.jobs, null);
     await resume("lane");
-    assert.equal((await look())[0]?.jobs.length, 1);
+    assert.equal((await look())[0]?.jobs?.ids.length, 1);
   });
 
   it("says whether anything changed", async () => {

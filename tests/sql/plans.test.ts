@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
+import { type ClaimedColumns, type ClaimedRow, toRows } from "../../src/db/claimed-jobs.ts";
 import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer, describeWithDatabase } from "../support/suite.ts";
@@ -84,13 +85,14 @@ async function withoutIndexes(
 
 /** How many jobs a call of queue.advance or get_next_job brought. */
 interface Advanced {
-  readonly jobs: readonly (readonly string[])[];
+  readonly jobs: readonly ClaimedRow[];
   readonly mark: unknown;
 }
 
 function claimed({ answer }: Recording): Advanced {
   // The form of an answer of queue.advance.
-  return answer as Advanced;
+  const { jobs, mark } = answer as { jobs: ClaimedColumns | null; mark: unknown };
+  return { jobs: toRows(jobs), mark };
 }
 
 /** Settles these jobs and claims ten more. */

@@ -1,23 +1,11 @@
+import { type ClaimedColumns, type ClaimedRow, toRows } from "../../src/db/claimed-jobs.ts";
 import type { TestSql } from "../support/connect.ts";
 import { only } from "./rig.ts";
 
-/** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
-export type AdvanceJob = [
-  lease: string,
-  id: string,
-  type: string,
-  queue: string,
-  priority: string,
-  payload: unknown,
-  tenant: string | null,
-  attempt: number,
-  maxRetries: number,
-  createdAt: number,
-  scheduledAt: number | null,
-  options: unknown,
-];
+export type AdvanceJob = ClaimedRow;
 
 export interface Answer {
+  readonly lost: string[] | null;
   readonly refused: [lease: string, id: string][];
   readonly statuses: Record<string, string>;
   readonly retry_in_ms: Record<string, number>;
@@ -30,6 +18,10 @@ export interface Answer {
 
 /** A call of queue.advance; what is left out has its default. */
 export interface Request {
+  /** Leases whose jobs all completed, and how long each took, in the order of the lease. */
+  readonly whole?: readonly { lease: string; ms: readonly number[] }[];
+  /** Parallel to all `ms` of `whole`. */
+  readonly wholeResults?: unknown;
   readonly done?: readonly { id: string; lease_id: string; ms?: number }[];
   /** Parallel to `done`. */
   readonly results?: unknown;
@@ -50,12 +42,17 @@ export async function registerWorker(sql: TestSql, name: string): Promise<number
 }
 
 export async function advance(sql: TestSql, worker: number, request: Request): Promise<Answer> {
-  const { done, rest, queues, except, types } = request;
+  const { whole, done, rest, queues, except, types } = request;
   const json = (value: unknown): string | null =>
     value === undefined || value === null ? null : JSON.stringify(value);
-  const [row] = await sql<{ answer: Answer }[]>`
+  type Raw = Omit<Answer, "jobs"> & { readonly jobs: ClaimedColumns | null };
+  const [row] = await sql<{ answer: Raw }[]>`
     select queue.advance(
       p_worker => ${worker},
+      p_whole_leases => ${whole ? whole.map(({ lease }) => lease) : null},
+      p_whole_sizes => ${whole ? whole.map(({ ms }) => ms.length) : null},
+      p_whole_elapsed_ms => ${whole ? whole.flatMap(({ ms }) => ms) : null},
+      p_whole_results => ${json(request.wholeResults)}::text::json,
       p_done_leases => ${done ? done.map((job) => job.lease_id) : null},
       p_done_ids => ${done ? done.map((job) => job.id) : null},
       p_done_elapsed_ms => ${done ? done.map((job) => job.ms ?? 5) : null},
@@ -67,7 +64,8 @@ export async function advance(sql: TestSql, worker: number, request: Request): P
       p_type_ids => ${types ? await idsOf(sql, "types", types) : null},
       p_lease_ms => ${request.leaseMs ?? 30_000},
       p_mark => ${json(request.mark)}::text::json) as answer`;
-  return only(row).answer;
+  const { answer } = only(row);
+  return { ...answer, jobs: toRows(answer.jobs) };
 }
 
 async function idsOf(

@@ -31,7 +31,14 @@ function ran(lane: Lane, ms: number, times = 1): void {
 function push(lane: Lane, types: readonly string[]): void {
   for (const [index, type] of types.entries()) {
     const row = ["1", String(index), type, "q", "normal", null, null, 1, 3, 0, null, null] as const;
-    const lease = { id: "1", deadline: 0, attempts: [], unsettled: 1 };
+    const lease = {
+      id: "1",
+      deadline: 0,
+      attempts: [],
+      unsettled: 1,
+      completed: 0,
+      isWhole: true,
+    };
     lane.push(new Attempt(row, lease, lane, {} as never, 0));
   }
 }

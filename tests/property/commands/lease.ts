@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { type ClaimedColumns, toRows } from "../../../src/db/claimed-jobs.ts";
 import { type Lease, type Model, pick } from "../model.ts";
 import { type Settlement, settle } from "../rules.ts";
 import { WORKERS } from "../world.ts";
@@ -75,7 +76,8 @@ export const reportProgress: Steps = command(
 interface AdvanceAnswer {
   readonly refused: [string, string][];
   readonly statuses: Record<string, string>;
-  readonly jobs: [string, string, string, string, string, unknown, string | null, number][];
+  readonly jobs: ClaimedColumns | null;
+  readonly lost: string[] | null;
   readonly mark: unknown;
 }
 
@@ -84,6 +86,7 @@ export const advance: Steps = command(
   "advance",
   fc.record({
     worker: fc.constantFrom(...WORKERS),
+    wholes: fc.array(anyOne, { maxLength: 2 }),
     done: fc.array(heldChoice, { maxLength: 3 }),
     rest: fc.array(fc.record({ held: heldChoice, how: settlement() }), { maxLength: 2 }),
     limit: fc.integer({ min: 0, max: 4 }),
@@ -94,11 +97,18 @@ export const advance: Steps = command(
     isMarked: fc.boolean(),
   }),
   async (world, model, choice) => {
-    const done = distinct(choice.done.flatMap((which) => pickHeld(model, which) ?? []));
+    // A worker settles a lease as one only if nothing of it was told apart; or it does not know yet that it lost the lease.
+    const wholes = [
+      ...new Set(choice.wholes.flatMap((n) => pick(model.oldLeases, n) ?? [])),
+    ].filter((lease) => !model.leases.has(lease.id) || lease.open.size === lease.held.size);
+    const isApart = ({ lease }: Item): boolean => !wholes.some(({ id }) => id === lease);
+    const done = distinct(
+      choice.done.flatMap((which) => pickHeld(model, which) ?? []).filter(isApart),
+    );
     const rest = distinct(
       choice.rest.flatMap(({ held, how }) => {
         const item = pickHeld(model, held);
-        return item ? [{ ...item, how }] : [];
+        return item && isApart(item) ? [{ ...item, how }] : [];
       }),
     );
     const mark = choice.isMarked ? (world.marks.get(choice.worker) ?? undefined) : undefined;
@@ -114,10 +124,25 @@ export const advance: Steps = command(
         ${JSON.stringify(rest.map(({ lease, id, how }) => ({ lease, id, outcome: how.outcome, retryable: how.retryable, delay_ms: how.delayMs })))}::text::jsonb,
         ${choice.limit}, ${ids(queues, world.queueIds)}::integer[], ${ids(except, world.queueIds)}::integer[],
         ${ids(choice.types, world.typeIds)}::integer[], ${choice.seconds * 1000},
-        ${mark === undefined ? null : JSON.stringify(mark)}::text::json) as answer`;
+        ${mark === undefined ? null : JSON.stringify(mark)}::text::json,
+        ${wholes.length > 0 ? wholes.map(({ id }) => id) : null}::bigint[],
+        ${wholes.map(({ held }) => held.size)}::integer[],
+        ${wholes.flatMap(({ held }) => [...held].map(() => 5))}::integer[]) as answer`;
     assert.ok(row);
     const { answer } = row;
 
+    const lost = wholes.filter(({ id }) => !model.leases.has(id)).map(({ id }) => id);
+    assert.deepEqual(sortIds(answer.lost ?? []), sortIds(lost));
+    settle(
+      model,
+      wholes.flatMap((lease) =>
+        [...lease.open].map((id) => ({
+          lease: lease.id,
+          id,
+          how: { outcome: "completed" } as const,
+        })),
+      ),
+    );
     assert.deepEqual(
       answer.refused.map(String).sort(),
       settleAll(model, done, rest, answer).sort(),
@@ -139,7 +164,9 @@ export const advance: Steps = command(
         leaseMs: choice.seconds * 1000,
         isMarked: mark !== undefined,
       },
-      answer.jobs.map((job): Claimed => ({ lease_id: job[0], id: job[1], attempt: job[7] })),
+      toRows(answer.jobs).map(
+        (job): Claimed => ({ lease_id: job[0], id: job[1], attempt: job[7] }),
+      ),
     );
   },
 );

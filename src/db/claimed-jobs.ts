@@ -1,0 +1,101 @@
+/** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
+export type ClaimedRow = readonly [
+  lease: string,
+  id: string,
+  type: string,
+  queue: string,
+  priority: string,
+  payload: unknown,
+  tenantId: string | null,
+  attempt: number,
+  maxRetries: number,
+  createdAtMs: number,
+  scheduledAtMs: number | null,
+  options: { readonly timeout_ms?: number } | null,
+];
+
+/** Claimed jobs as the database gives them: an array for each column. An array of one stands for the same value in all jobs. */
+export interface ClaimedColumns {
+  readonly ids: readonly string[];
+  readonly leases: readonly string[];
+  readonly attempts: readonly number[];
+  /** The order of all further columns. */
+  readonly fact_ids: readonly string[];
+  readonly payloads: readonly unknown[];
+  readonly types: readonly number[];
+  readonly queues: readonly number[];
+  /** 0 for none. */
+  readonly tenants: readonly number[];
+  readonly priorities: readonly number[];
+  readonly max_retries: readonly number[];
+  readonly created: readonly number[];
+  /** Null when no job has a time of its own. */
+  readonly scheduled: readonly (number | null)[] | null;
+  /** Of the jobs in `with_options`. */
+  readonly options: readonly { readonly timeout_ms?: number }[] | null;
+  readonly with_options: readonly string[] | null;
+  readonly type_names: Readonly<Record<string, string>>;
+  readonly queue_names: Readonly<Record<string, string>>;
+  readonly tenant_names: Readonly<Record<string, string>> | null;
+}
+
+const PRIORITIES = ["critical", "high", "normal", "low"] as const;
+
+/** The jobs one by one, in the order to run them. */
+export function toRows(columns: ClaimedColumns | null): ClaimedRow[] {
+  if (columns === null) return [];
+  const { ids, fact_ids: factIds, payloads, created, scheduled } = columns;
+  const lease = reader(columns.leases);
+  const attempt = reader(columns.attempts);
+  const type = named(columns.types, columns.type_names);
+  const queue = named(columns.queues, columns.queue_names);
+  const tenant = named(columns.tenants, columns.tenant_names ?? {});
+  const priority = reader(columns.priorities.map((rank) => PRIORITIES[rank] ?? "normal"));
+  const maxRetries = reader(columns.max_retries);
+  const options = new Map(columns.with_options?.map((id, at) => [id, columns.options?.[at]]));
+  const places = isSameOrder(ids, factIds) ? undefined : placesOf(factIds);
+  const rows: ClaimedRow[] = [];
+  for (let at = 0; at < ids.length; at += 1) {
+    const id = ids[at] as string;
+    const place = places ? places.get(id) : at;
+    // Without its facts there is nothing to run: its lease runs out, as for any job that is not answered for.
+    if (place === undefined) continue;
+    rows.push([
+      lease(at),
+      id,
+      type(place) ?? "",
+      queue(place) ?? "",
+      priority(place),
+      payloads[place],
+      tenant(place) ?? null,
+      attempt(at),
+      maxRetries(place),
+      created[place] as number,
+      scheduled?.[place] ?? null,
+      options.get(id) ?? null,
+    ]);
+  }
+  return rows;
+}
+
+function reader<T>(column: readonly T[]): (at: number) => T {
+  const [first] = column;
+  return column.length === 1 ? () => first as T : (at) => column[at] as T;
+}
+
+function named(
+  column: readonly number[],
+  names: Readonly<Record<string, string>>,
+): (at: number) => string | undefined {
+  if (column.length > 1) return (at) => names[column[at] as number];
+  const name = names[column[0] as number];
+  return () => name;
+}
+
+function isSameOrder(ids: readonly string[], others: readonly string[]): boolean {
+  return ids.length === others.length && ids.every((id, at) => others[at] === id);
+}
+
+function placesOf(ids: readonly string[]): ReadonlyMap<string, number> {
+  return new Map(ids.map((id, at) => [id, at]));
+}
