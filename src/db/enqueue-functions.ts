@@ -57,6 +57,8 @@ export async function enqueueOne(db: Queryable, job: NewJob): Promise<MadeJob> {
 
 /** Makes many jobs in one statement; the answers are in the order of the jobs. */
 export async function enqueueMany(db: Queryable, jobs: readonly NewJob[]): Promise<MadeJob[]> {
+  const [first] = jobs;
+  if (first && areAlike(first, jobs)) return enqueueAlike(db, first, jobs);
   const source = jobs.some((job) => job.delayMs !== undefined)
     ? RESOLVE_DELAYS
     : "select $1::text::jsonb as jobs";
@@ -67,6 +69,54 @@ export async function enqueueMany(db: Queryable, jobs: readonly NewJob[]): Promi
      from (${source}) as given, queue.enqueue_many(p_jobs => given.jobs) as made`,
     [`[${jobs.map(encodeJob).join(",")}]`],
   )) as MadeJob[];
+}
+
+/** Whether the jobs differ in their payloads only, and nothing is told of single ones. */
+function areAlike(first: NewJob, jobs: readonly NewJob[]): boolean {
+  const options = JSON.stringify(first.options);
+  return jobs.every(
+    (job) =>
+      job.idempotencyKey === undefined &&
+      job.dependsOn === undefined &&
+      job.ref === undefined &&
+      job.dependsOnRefs === undefined &&
+      job.type === first.type &&
+      job.priority === first.priority &&
+      job.scheduledAt === first.scheduledAt &&
+      job.delayMs === first.delayMs &&
+      job.tenantId === first.tenantId &&
+      job.queue === first.queue &&
+      job.maxRetries === first.maxRetries &&
+      (job.options === first.options || JSON.stringify(job.options) === options),
+  );
+}
+
+async function enqueueAlike(
+  db: Queryable,
+  job: NewJob,
+  jobs: readonly NewJob[],
+): Promise<MadeJob[]> {
+  const ids = (await callJson(
+    db,
+    `select to_json(queue.enqueue_alike(p_type => $1::text, p_payloads => $2::text::jsonb,
+       p_priority => coalesce($3::text, 'normal'),
+       p_scheduled_at => coalesce($4::text::timestamptz,
+         queue.clock() + $5::text::double precision * interval '1 millisecond'),
+       p_tenant_id => $6::text, p_queue => $7::text, p_max_retries => $8::text::integer,
+       p_options => $9::text::jsonb)::text[])::text`,
+    [
+      job.type,
+      `[${jobs.map(({ payload }) => payload).join(",")}]`,
+      job.priority ?? null,
+      job.scheduledAt ?? null,
+      job.delayMs === undefined ? null : String(job.delayMs),
+      job.tenantId ?? null,
+      job.queue ?? null,
+      job.maxRetries === undefined ? null : String(job.maxRetries),
+      job.options ? JSON.stringify(job.options) : null,
+    ],
+  )) as string[];
+  return ids.map((id) => ({ id, outcome: "created" }));
 }
 
 /** Turns delays into times by the database's clock: the caller's may be wrong. */

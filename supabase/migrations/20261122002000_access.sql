@@ -57,7 +57,7 @@ as $$
 begin
   execute format('grant usage on schema queue to %I', p_role);
   execute format('grant execute on function
-    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.register_worker, queue.heartbeat_worker,
+    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.heartbeat_worker,
     queue.unregister_worker, queue.advance, queue.extend_leases, queue.arm_bells, queue.settle_one,
     queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.job_outcome,
     queue.parent_results, queue.trigger_worker, queue.forget_leases, queue.open_jobs,
@@ -122,7 +122,7 @@ begin
     revoke all on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history from authenticated;
     grant usage on schema queue to authenticated;
     grant execute on function
-      public.enqueue_job, public.enqueue_jobs, queue.enqueue_one, queue.enqueue_many,
+      public.enqueue_job, public.enqueue_jobs, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike,
       queue.caller_tenant_id, queue.priority_name, queue.is_end_user, queue.caller_role
     to authenticated;
     grant select on public.job_queue, public.queue_jobs, public.job_dead_letter, public.job_status_history to authenticated;

@@ -104,6 +104,7 @@ describeOnEachServer("of all functions", (context) => {
       "enqueue_jobs",
       "queue.caller_role",
       "queue.caller_tenant_id",
+      "queue.enqueue_alike",
       "queue.enqueue_many",
       "queue.enqueue_one",
       "queue.is_end_user",

@@ -1,0 +1,94 @@
+-- Bulk enqueue of jobs that differ in their payloads only: what they share is checked and looked up once.
+--   (nothing) -> pending | scheduled
+--
+-- Locks: new names; nothing else.
+
+create function queue.enqueue_alike(
+  p_type text,
+  p_payloads jsonb,
+  p_priority text default 'normal',
+  p_scheduled_at timestamptz default null,
+  p_tenant_id text default null,
+  p_queue text default null,
+  p_max_retries integer default null,
+  p_options jsonb default null
+)
+returns bigint[]
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set jit = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_limit integer := (select settings.max_payload_bytes from queue.settings);
+  v_rank smallint := queue.priority_rank(coalesce(p_priority, 'normal'));
+  v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
+  v_type queue.types;
+  v_queue queue.queues;
+  v_tenant_id integer;
+  v_max_retries integer;
+  v_large jsonb;
+  v_ids bigint[];
+begin
+  if jsonb_typeof(p_payloads) is distinct from 'array' or jsonb_array_length(p_payloads) > 100000 then
+    raise exception 'invalid jobs: %', coalesce(
+      case when jsonb_typeof(p_payloads) = 'array' then format('%s payloads in one call', jsonb_array_length(p_payloads)) end,
+      'the payloads must be a JSON array')
+      using errcode = 'MR015', detail = 'Expected an array of up to 100000 payloads.', hint = 'Make several calls.';
+  end if;
+  if queue.is_end_user() then
+    p_tenant_id := queue.authorize_enqueue(p_type, p_tenant_id);
+    if p_queue is distinct from p_type and p_queue is not null then
+      raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
+    end if;
+  end if;
+  select item.payload into v_large from jsonb_array_elements(p_payloads) as item (payload)
+  where pg_column_size(item.payload) > v_limit limit 1;
+  perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
+  perform queue.check_options(p_options);
+  if jsonb_array_length(p_payloads) = 0 then
+    return '{}';
+  end if;
+
+  v_type.id := queue.intern_type(p_type);
+  v_queue.id := queue.intern_queue(coalesce(p_queue, p_type));
+  v_tenant_id := queue.intern_tenant(p_tenant_id);
+  select * into v_type from queue.types as type where type.id = v_type.id;
+  select * into v_queue from queue.queues as line where line.id = v_queue.id;
+  v_max_retries := coalesce(p_max_retries, v_type.max_retries);
+  perform queue.intern_type_queue(v_type.id, v_queue.id);
+
+  with input as materialized (
+    select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
+  ),
+  fact as (
+    insert into queue.jobs (
+      id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload, options
+    )
+    select input.id, v_now, p_scheduled_at, v_type.id, v_queue.id, v_tenant_id,
+      case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
+      v_max_retries, v_rank, input.payload, p_options
+    from input
+  ),
+  later as (
+    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+    select input.id, p_scheduled_at, v_queue.id, case when v_queue.is_fifo then 0 else v_tenant_id end, v_type.id, v_rank
+    from input where v_is_future
+  ),
+  now_ready as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+    select input.id, v_now, v_queue.id, case when v_queue.is_fifo then 0 else v_tenant_id end, v_type.id, v_rank
+    from input where not v_is_future
+  )
+  select array_agg(input.id) into v_ids from input;
+
+  if not v_is_future then
+    perform queue.ring(v_queue.id, cardinality(v_ids));
+  end if;
+  return v_ids;
+end;
+$$;
+comment on function queue.enqueue_alike is
+  'Enqueues a job for each payload of a JSON array, in the caller''s transaction; returns their ids in its order. All or none. Raises as enqueue_one does, and MR015.';
