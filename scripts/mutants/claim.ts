@@ -21,8 +21,11 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
   plant(
     "attempt-counted-at-failure",
     "a claim does not count the attempt, so a job that kills its worker is tried for ever",
-    LEASE,
-    ["(token.attempt + 1)::smallint", "(token.attempt)::smallint"],
+    CLAIM,
+    [
+      "(taken.attempt + 1)::smallint as attempt, taken.crashes, taken.at",
+      "taken.attempt, taken.crashes, taken.at",
+    ],
     [sqlTest("rescue")],
   ),
   plant(

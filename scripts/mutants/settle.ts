@@ -3,7 +3,7 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 const LEASE = migration("lease");
 const SETTLE = migration("settle");
 const VERDICT = migration("verdict");
-const ADVANCE = migration("advance");
+const WORKER = migration("worker");
 const CONTRACT = migration("contract");
 
 /** One way to end an attempt that asks for the job and not for the lease. */
@@ -48,6 +48,23 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     VERDICT,
     ["  return v_status;\n", "  return coalesce(v_status, 'completed');\n"],
     [race("fence")],
+  ),
+  plant(
+    "whole-completion-of-any-size",
+    "a lease is completed although it holds more jobs than were said to have ended",
+    SETTLE,
+    [
+      "coalesce(cardinality(lease.job_ids) = given.size, false) as is_held",
+      "lease.id is not null as is_held",
+    ],
+    [sqlTest("whole-leases")],
+  ),
+  plant(
+    "whole-completion-forgets-children",
+    "jobs wait for ever for parents that were completed by the lease",
+    SETTLE,
+    ["perform queue.after_completion(v_done);", ""],
+    [sqlTest("whole-leases"), PROPERTY],
   ),
   {
     name: "unfenced-bulk-completion",
@@ -101,14 +118,14 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   plant(
     "unfenced-progress",
     "a worker that lost its lease still writes progress",
-    ADVANCE,
+    WORKER,
     ["if not found or exists (", "if false and exists ("],
     [race("fence")],
   ),
   plant(
     "release-of-others",
     "a worker that forgets its leases gives back those of all",
-    ADVANCE,
+    WORKER,
     ["where lease.worker_id = p_worker and lease.id <> all", "where lease.id <> all"],
     [sqlTest("release"), PROPERTY],
   ),

@@ -21,10 +21,24 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     [workerTest("interruption")],
   ),
   plant(
+    "lease-settled-whole-after-part",
+    "a lease of which one job failed is settled as if all had completed",
+    "src/worker/settlements.ts",
+    ["    lease.isWhole = false;\n    if (!this.#held", "    if (!this.#held"],
+    [workerTest("whole-leases")],
+  ),
+  plant(
+    "held-back-for-ever",
+    "completed jobs wait for a slow one of their lease without end",
+    "src/worker/settlements.ts",
+    ["if (isLast || now >= since + this.#delayMs * PATIENCE) this.breakUp(lease);", ""],
+    [workerTest("whole-leases")],
+  ),
+  plant(
     "leases-not-extended",
     "a handler that takes longer than its lease loses its job",
     "src/worker/upkeep.ts",
-    ["if (!signal.aborted) await extendOnce(parts);", ""],
+    ["if (!signal.aborted) await extend(parts);", ""],
     [workerTest("interruption")],
   ),
   plant(

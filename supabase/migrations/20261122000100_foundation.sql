@@ -129,7 +129,7 @@ stable
 set search_path = ''
 as $$
 begin
-  return queue.caller_role() in ('anon', 'authenticated');
+  return coalesce(nullif(current_setting('role', true), 'none'), session_user) in ('anon', 'authenticated');
 end;
 $$;
 comment on function queue.is_end_user is

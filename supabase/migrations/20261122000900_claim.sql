@@ -113,15 +113,17 @@ begin
     ))
     returning id, at, attempt, crashes
   )
-  select array_agg(taken.id order by taken.at, taken.id), array_agg(taken.attempt order by taken.at, taken.id),
-    array_agg(taken.crashes order by taken.at, taken.id), max(taken.at)
+  select array_agg(job.id), array_agg(job.attempt), array_agg(job.crashes), max(job.at)
   into o_ids, o_attempts, o_crashes, o_last_at
-  from taken;
+  from (
+    select taken.id, (taken.attempt + 1)::smallint as attempt, taken.crashes, taken.at
+    from taken order by taken.at, taken.id
+  ) as job;
   o_last_id := o_ids[cardinality(o_ids)];
 end;
 $$;
 comment on function queue.take_lane is
-  'Deletes up to p_limit tokens of one queue, priority and lane, from a position on; returns them as parallel arrays.';
+  'Deletes up to p_limit tokens of one queue, priority and lane, from a position on; returns them as parallel arrays, with the number of the attempt that begins.';
 
 -- From many lanes: a loose index scan finds a window of them after a cursor (and around), each gives its share by
 -- weight, and what light lanes leave over goes to the heavy ones. The window is wider than a small limit: a claim must
@@ -205,7 +207,8 @@ begin
     ),
     -- To be run in turns as well: the oldest of each lane first.
     job as (
-      select taken.*, array_position(v_lanes, taken.lane) as place,
+      select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes,
+        array_position(v_lanes, taken.lane) as place,
         row_number() over (partition by taken.lane order by taken.at, taken.id)::integer as turn
       from taken
     )

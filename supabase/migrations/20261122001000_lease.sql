@@ -30,7 +30,7 @@ begin
     limit 1
     for update skip locked
   )
-  returning id, attempt, crashes into o_id, o_attempt, o_crashes;
+  returning id, attempt + 1, crashes into o_id, o_attempt, o_crashes;
 end;
 $$;
 comment on function queue.take_suspect is
@@ -183,8 +183,6 @@ begin
     return;
   end if;
   o_expires_at := queue.clock() + p_lease_ms * interval '1 millisecond';
-  select array_agg((token.attempt + 1)::smallint order by token.position) into o_attempts
-  from unnest(o_attempts) with ordinality as token (attempt, position);
 
   if 0 = all (v_crashes) then
     v_lease_id := nextval('queue.lease_ids');

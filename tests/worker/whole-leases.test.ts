@@ -40,6 +40,28 @@ describeOnEachServer("many short jobs", (context) => {
     });
   });
 
+  it("are completed soon although one of their lease takes its time", async () => {
+    const goOn = gate();
+    const handler = implement(many, async ({ input }) => {
+      if (input.n === 199) await goOn.opened;
+      return { twice: input.n * 2 };
+    });
+
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, seen }) => {
+        await queue.enqueueMany(many, inputs.slice(0, 200));
+
+        await seen("completed", 199);
+        goOn.open();
+        await seen("completed", 200);
+        assert.equal(await wrongResults(context.db), 0);
+      },
+      { concurrency: 200, prefetch: 0, leaseMs: 30_000 },
+    );
+  });
+
   it("are all completed although somebody else completed one of them meanwhile", async () => {
     const started = gate();
     const goOn = gate();
