@@ -108,7 +108,8 @@ export interface AdvanceAnswer {
   readonly now: number;
   readonly expires_at: number | null;
   readonly jobs: readonly ClaimedRow[];
-  readonly mark: unknown;
+  /** `fair`: the lane that was served last. */
+  readonly mark: { readonly fair?: number } | null;
   /** Only without jobs: when the next scheduled job falls due. */
   readonly next_due_in_ms: number | null;
 }

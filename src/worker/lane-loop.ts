@@ -56,19 +56,21 @@ export async function runLane(
   const { clock, logger } = settings;
   const calls = new Set<Promise<void>>();
   const call = async (): Promise<void> => {
+    lane.calls += 1;
     try {
       await step(lane, parts, signal);
     } catch (error) {
       // Nothing in a step is known to throw. If something does, the lane must go on all the same.
       logger.error("worker.step_failed", { lane: lane.name, error });
       lane.notBefore = clock.now() + FAULT_WAIT_MS;
+    } finally {
+      lane.calls -= 1;
     }
   };
   const isOver = (): boolean =>
-    signal.aborted || (phase.isClosing && settlements.size === 0 && calls.size === 0);
+    signal.aborted || (phase.isClosing && settlements.size === 0 && lane.calls === 0);
   while (!isOver()) {
-    const isBusy = calls.size >= MOST_CALLS || (calls.size > 0 && !lane.isFlowing);
-    const wait = isBusy ? Infinity : dueAt(lane, parts) - clock.now();
+    const wait = lane.calls >= MOST_CALLS ? Infinity : dueAt(lane, parts) - clock.now();
     if (wait > 0) {
       await lane.wakeup.sleep(wait);
       continue;
@@ -88,7 +90,7 @@ export async function runLane(
 /** The local time at which this lane has something to do; Infinity when only an event can tell. */
 function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   let due = Infinity;
-  if (!phase.isStopping && lane.isHungry) due = lane.nextClaimAt;
+  if (!phase.isStopping && lane.mayClaim && lane.isHungry) due = lane.nextClaimAt;
   if (settlements.sender === lane || (phase.isClosing && settlements.size > 0)) {
     due = phase.isStopping ? 0 : Math.min(due, settlements.dueAt);
   }
@@ -105,14 +107,14 @@ function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
 async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
-  const limit = phase.isStopping ? 0 : lane.claimLimit;
+  const limit = !phase.isStopping && lane.mayClaim ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
   lane.claiming += limit;
   try {
     const sentAt = clock.now();
-    if (sentAt >= lane.sweepAt) lane.mark = null;
+    if (sentAt >= lane.sweepAt && !lane.isTurn) lane.mark = null;
     if (lane.mark === null) lane.sweepAt = sentAt + SWEEP_MS;
     const workCount = phase.workCount;
     const request = {
@@ -161,9 +163,12 @@ function take(
   phase.workCount += 1;
   doorbell.disarm();
   lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
+  lane.isTurn = answer.mark !== null && answer.mark.fair !== undefined;
   lane.emptyClaims = 0;
-  lane.isFlowing = count === limit;
-  lane.nextClaimAt = lane.isFlowing ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
+  const isFull = count === limit;
+  // Two claims that take turns among the same tenants would meet the same tokens.
+  lane.isFlowing = isFull && !lane.isTurn;
+  lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);
   if (phase.isStopping) giveBack(lane, parts);

@@ -43,12 +43,16 @@ export class Lane {
   running = 0;
   /** Jobs are being started just now. */
   isFilling = false;
-  /** Jobs that claims under way may bring. */
+  /** Calls under way. */
+  calls = 0;
+  /** Jobs that those among them may bring which claim. */
   claiming = 0;
   /** The last claim brought all that it could take: there is more. */
   isFlowing = false;
   /** Where the last claim ended, as JSON. */
   mark: string | null = null;
+  /** The mark tells whose turn it is among tenants, and not where to go on reading: each claim with it looks at everything. */
+  isTurn = false;
   /** Local time of the next claim without a mark. */
   sweepAt = 0;
   /** Local time before which no claim is worth it. */
@@ -99,6 +103,11 @@ export class Lane {
   get isHungry(): boolean {
     const room = this.room;
     return room >= this.#claimSize || (room > 0 && this.buffered === 0 && this.hasFreeSlot);
+  }
+
+  /** Whether a claim may go out beside those under way. */
+  get mayClaim(): boolean {
+    return this.claiming === 0 || this.isFlowing;
   }
 
   /** How many jobs the next claim may bring. */

@@ -48,6 +48,7 @@ create table queue.tenants (
   constraint tenants_name_key unique (name),
   constraint tenants_weight_positive check (weight between 1 and 1000)
 );
+create index tenants_weighted_idx on queue.tenants (id) where weight <> 1;
 comment on table queue.tenants is 'Tenants that ever had a job. Jobs without a tenant have tenant 0, which has no row.';
 comment on column queue.tenants.weight is 'Share of a fair claim: a tenant of weight 2 gets twice the jobs of weight 1.';
 
