@@ -1,6 +1,5 @@
 // Lets worker processes run jobs, and times it.
 
-import { setInterval } from "node:timers";
 import type { PeerProcess } from "./peer-process.ts";
 import type { WorkOptions } from "./peers/protocol.ts";
 import type { Stage } from "./stage.ts";
@@ -11,7 +10,7 @@ export interface Drained extends Usage {
   readonly jobsPerSecond: number;
   /** Until the last handler had run. */
   readonly handledPerSecond: number;
-  /** Handler rate over the first and the last fifth of the jobs. */
+  /** Handler rate over the first and the last fifth of the jobs; NaN when that took too short. */
   readonly firstFifth: number;
   readonly lastFifth: number;
   readonly bystanders: number;
@@ -20,20 +19,28 @@ export interface Drained extends Usage {
 /** A queue in which nothing moves for so long has lost a job. */
 const STUCK_MS = 120_000;
 
+/** Workers tell every 10 ms what ran: a rate over less than this says nothing. */
+const SHORTEST_MS = 50;
+
 /** Counts what handlers of some processes did, with the times. */
 export class Progress {
   ran = 0;
   bystanders = 0;
+  /** Of the numbers of the jobs that ran: one that ran twice in place of another shows. */
+  #sum = 0;
   readonly #marks: [ms: number, ran: number][] = [];
   #lastMove = performance.now();
+  #onMove: () => void = () => undefined;
 
   constructor(workers: readonly PeerProcess[]) {
     for (const worker of workers) {
-      worker.onRan((jobs, bystanders) => {
+      worker.onRan(({ jobs, sum, bystanders }) => {
         this.ran += jobs;
+        this.#sum += sum;
         this.bystanders += bystanders;
         this.#lastMove = performance.now();
         this.#marks.push([this.#lastMove, this.ran]);
+        this.#onMove();
       });
     }
   }
@@ -42,14 +49,27 @@ export class Progress {
   reached(jobs: number): Promise<void> {
     this.#lastMove = performance.now();
     return new Promise((resolve, reject) => {
-      const timer = setInterval(() => {
-        const isStuck = performance.now() - this.#lastMove > STUCK_MS;
-        if (this.ran < jobs && !isStuck) return;
-        clearInterval(timer);
-        if (this.ran >= jobs) resolve();
-        else reject(new Error(`${this.ran} of ${jobs} handlers ran, then nothing moved`));
-      }, 1);
+      const watch = setInterval(() => {
+        if (performance.now() - this.#lastMove < STUCK_MS) return;
+        clearInterval(watch);
+        reject(new Error(`${this.ran} of ${jobs} handlers ran, then nothing moved`));
+      }, 1_000).unref();
+      this.#onMove = () => {
+        if (this.ran < jobs) return;
+        clearInterval(watch);
+        resolve();
+      };
+      this.#onMove();
     });
+  }
+
+  /** Throws unless the jobs numbered 0 to `jobs` - 1 ran once each. */
+  expectEach(jobs: number): void {
+    const expected = (jobs * (jobs - 1)) / 2;
+    if (this.ran === jobs && this.#sum === expected) return;
+    throw new Error(
+      `${this.ran} handlers ran for ${jobs} jobs; their numbers add up to ${this.#sum} instead of ${expected}`,
+    );
   }
 
   /** When the count passed `jobs`. */
@@ -84,21 +104,20 @@ export async function drain(
   const usage = await finish(jobs);
   await Promise.all(workers.map((worker) => worker.end()));
 
-  if (progress.ran !== jobs) throw new Error(`${progress.ran} handlers ran for ${jobs} jobs`);
+  progress.expectEach(jobs);
   await stage.expect({
     left: bystanders - progress.bystanders,
     completed: jobs + progress.bystanders,
   });
   const fifth = Math.floor(jobs / 5);
-  const rate = (from: number, to: number): number =>
-    (fifth / ((from === 0 ? progress.at(to) - begin : progress.at(to) - progress.at(from)) || 1)) *
-    1000;
+  const rate = (beganAt: number, endedAt: number): number =>
+    endedAt - beganAt < SHORTEST_MS ? Number.NaN : (fifth / (endedAt - beganAt)) * 1000;
   return {
     ...usage,
     jobsPerSecond: jobs / seconds,
     handledPerSecond: (jobs / (progress.at(jobs) - begin)) * 1000,
-    firstFifth: rate(0, fifth),
-    lastFifth: rate(jobs - fifth, jobs),
+    firstFifth: rate(begin, progress.at(fifth)),
+    lastFifth: rate(progress.at(jobs - fifth), progress.at(jobs)),
     bystanders: progress.bystanders,
   };
 }

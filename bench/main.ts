@@ -137,6 +137,21 @@ function report(stores: ReadonlyMap<string, Store>): void {
 }
 
 const stores = new Map<string, Store>();
+
+async function stopStores(): Promise<void> {
+  for (const [name, store] of stores) {
+    stores.delete(name);
+    await store.stop();
+  }
+}
+
+// The servers outlive this process unless they are told to stop.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    void stopStores().finally(() => process.exit(130));
+  });
+}
+
 try {
   if (peers.some(({ store }) => store === "postgres")) {
     stores.set(
@@ -148,6 +163,6 @@ try {
   await runAll(stores);
   report(stores);
 } finally {
-  for (const store of stores.values()) await store.stop();
+  await stopStores();
 }
 process.exitCode = failures.length > 0 ? 1 : 0;

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { PeerUnderTest } from "./peers/known.ts";
-import type { Answers, News, Order, OrderOf } from "./peers/protocol.ts";
+import type { Answers, News, Order, OrderOf, Ran } from "./peers/protocol.ts";
 import { cpuSeconds, memoryMb } from "./proc.ts";
 
 const node = fileURLToPath(new URL("./node_modules/.bin/node", import.meta.url));
@@ -17,7 +17,7 @@ export class PeerProcess {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<Order["kind"], Waiter>();
   readonly #failure: Promise<never>;
-  #onRan: (jobs: number, bystanders: number) => void = () => undefined;
+  #onRan: (ran: Ran) => void = () => undefined;
 
   constructor(peer: PeerUnderTest, url: string) {
     const script = fileURLToPath(new URL(`./peers/${peer.script}`, import.meta.url));
@@ -33,7 +33,7 @@ export class PeerProcess {
     const { promise, reject } = withReject();
     this.#failure = promise;
     this.#child.on("message", (news: News) => {
-      if (news.kind === "ran") this.#onRan(news.jobs, news.bystanders);
+      if (news.kind === "ran") this.#onRan(news);
       if (news.kind === "done") this.#waiting.get(news.order)?.done(news.answer);
       if (news.kind === "failed") reject(new Error(`${peer.name}: ${news.message}`));
     });
@@ -59,7 +59,7 @@ export class PeerProcess {
     return Promise.race([answer as Promise<Answers[Kind]>, this.#failure]);
   }
 
-  onRan(call: (jobs: number, bystanders: number) => void): void {
+  onRan(call: (ran: Ran) => void): void {
     this.#onRan = call;
   }
 

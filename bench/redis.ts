@@ -33,7 +33,9 @@ export async function startRedis(): Promise<Store> {
     { stdio: "ignore" },
   );
   const failure = new Promise<never>((_resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (cause) =>
+      reject(new Error("redis-server does not start; Debian has it as redis-server", { cause })),
+    );
     server.once("exit", (code) => reject(new Error(`redis-server ended with exit code ${code}`)));
   });
   // It ends in any case, and then nobody may be waiting.

@@ -11,7 +11,7 @@ const SHARE = 20;
 export const enqueueOne: Load = {
   name: "enqueue-one",
   about: "one job per call, 10 concurrent producers in one process",
-  needs: ["wake"],
+  needs: ["single"],
   cases: () => ONE_CASE,
   columns: [{ figure: "jobsPerSecond", title: "jobs/s" }, ...USAGE_COLUMNS],
   run: (setStage, _case, { jobs }) =>

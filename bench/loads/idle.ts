@@ -11,7 +11,7 @@ const TRANSACTIONS = `
 
 export const idle: Load = {
   name: "idle",
-  about: "one worker and an empty queue",
+  about: "one worker and an empty queue; a lower ratio is better",
   needs: ["wake"],
   cases: ({ idleSeconds: value }) => [{ label: `${value} s`, value }],
   columns: [

@@ -39,9 +39,7 @@ async function sample(stage: Stage, samples: number, background: number): Promis
   const handled = progress.bystanders / ((performance.now() - began) / 1000);
   await pacer.end();
   const started = new Map(await worker.order<"settle">({ kind: "settle" }));
-  if (progress.ran !== count || started.size !== count) {
-    throw new Error(`${progress.ran} handlers ran for ${count} samples`);
-  }
+  progress.expectEach(count);
   const waits = sent
     .filter(([n]) => n >= WARM_UP)
     .map(([n, at]) => (started.get(n) ?? Number.NaN) - at);
@@ -63,7 +61,8 @@ async function halfRate(setStage: SetStage, jobs: number): Promise<number> {
 
 export const latency: Load = {
   name: "latency",
-  about: "from before the enqueue to the start of the handler, one job every 20 ms, idle worker",
+  about:
+    "from before the enqueue to the start of the handler, one job every 20 ms, idle worker; a lower ratio is better",
   needs: ["wake"],
   cases: () => ONE_CASE,
   columns: COLUMNS,
@@ -72,7 +71,8 @@ export const latency: Load = {
 
 export const latencyHalfLoad: Load = {
   name: "latency-half-load",
-  about: "the same while a third process enqueues half of what the peer drains, every 50 ms",
+  about:
+    "the same while a third process enqueues half of what the peer drains, every 50 ms; a lower ratio is better",
   needs: ["wake"],
   cases: () => ONE_CASE,
   columns: COLUMNS,

@@ -63,9 +63,9 @@ export const soak10: Load = {
       const jobsPerSecond = progress.ran / ((performance.now() - begin) / 1000);
       const usage = await finish(progress.ran);
       const [left] = await stage.store.look(stage.url, LEFTOVERS);
-      await progress.reached(made);
+      await Promise.race([progress.reached(made), worker.failure]);
       await worker.order<"settle">({ kind: "settle" });
-      if (progress.ran !== made) throw new Error(`${progress.ran} handlers ran for ${made} jobs`);
+      progress.expectEach(made);
       await stage.expect({ left: 0, completed: made });
       return {
         jobsPerSecond,

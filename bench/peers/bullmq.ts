@@ -13,10 +13,9 @@ const isPostgres = process.env["BENCH_VARIANT"] === "postgres";
 /** Larger numbers are less urgent; jobs without one come first. */
 const LOW = 10;
 
-type PlainQueue = Pick<Queue, "add" | "addBulk" | "getJobCounts" | "close">;
+type PlainQueue = Pick<Queue, "add" | "addBulk" | "getJobCounts">;
 let address = "";
 let queue: PlainQueue;
-let redis: Redis | undefined;
 let worker: { close(): Promise<void> } | undefined;
 
 function toOptions({ delaySeconds, isLow }: JobSpec): JobsOptions {
@@ -33,8 +32,7 @@ function postgresOptions(): { connection: { connectionString: string; max: numbe
 
 function openQueue(): PlainQueue {
   if (isPostgres) return new Queue(QUEUE, postgresOptions(), createPostgresBackend) as PlainQueue;
-  redis = new Redis(address, { maxRetriesPerRequest: null });
-  return new Queue(QUEUE, { connection: redis });
+  return new Queue(QUEUE, { connection: new Redis(address, { maxRetriesPerRequest: null }) });
 }
 
 function openWorker(handle: Handle, concurrency: number): { close(): Promise<void> } {
@@ -85,9 +83,5 @@ serve({
   },
   async settle() {
     await worker?.close();
-  },
-  async stop() {
-    await queue.close();
-    redis?.disconnect();
   },
 });

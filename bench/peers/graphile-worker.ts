@@ -66,8 +66,4 @@ serve({
   async settle() {
     await runner?.stop();
   },
-  async stop() {
-    await utils.release();
-    await pool.end();
-  },
 });

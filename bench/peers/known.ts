@@ -9,7 +9,8 @@ export type Ability =
   | "async"
   | "tenants"
   | "postgres"
-  | "drain";
+  | "drain"
+  | "single";
 
 /** A peer as the benchmark sees it. */
 export interface PeerUnderTest {
@@ -22,7 +23,15 @@ export interface PeerUnderTest {
   readonly abilities: readonly Ability[];
 }
 
-const ALL_BUT_TENANTS = ["drain", "wake", "future", "priority", "retry", "async"] as const;
+const ALL_BUT_TENANTS = [
+  "single",
+  "drain",
+  "wake",
+  "future",
+  "priority",
+  "retry",
+  "async",
+] as const;
 
 export const knownPeers: readonly PeerUnderTest[] = [
   {
@@ -58,7 +67,12 @@ export const knownPeers: readonly PeerUnderTest[] = [
     store: "postgres",
     abilities: [...ALL_BUT_TENANTS, "postgres"],
   },
-  { name: "floor", script: "floor.ts", store: "postgres", abilities: ["drain", "postgres"] },
+  {
+    name: "floor",
+    script: "floor.ts",
+    store: "postgres",
+    abilities: ["single", "drain", "postgres"],
+  },
   // Its drain is the floor's.
   { name: "floor-copy", script: "floor.ts", variant: "copy", store: "postgres", abilities: [] },
 ];

@@ -92,7 +92,4 @@ serve({
   async settle() {
     await worker?.stop();
   },
-  async stop() {
-    await sql.close();
-  },
 });

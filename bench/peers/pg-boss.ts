@@ -79,7 +79,4 @@ serve({
   async settle() {
     if (workId !== undefined) await boss.offWork(QUEUE, { id: workId, wait: true });
   },
-  async stop() {
-    await boss.stop({ graceful: false });
-  },
 });

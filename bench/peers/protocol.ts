@@ -59,9 +59,7 @@ export type Order =
   | { readonly kind: "count" }
   | { readonly kind: "lonely" }
   /** Stops working; what handlers have finished is written when this is done. */
-  | { readonly kind: "settle" }
-  /** Disconnects and lets the process end. */
-  | { readonly kind: "stop" };
+  | { readonly kind: "settle" };
 
 export type OrderOf<Kind extends Order["kind"]> = Extract<Order, { readonly kind: Kind }>;
 
@@ -86,13 +84,19 @@ export interface Answers {
   readonly count: Count;
   readonly lonely: number | null;
   readonly settle: readonly Stamp[];
-  readonly stop: null;
+}
+
+/** Handlers that ran; `sum` is of the numbers of the jobs. */
+export interface Ran {
+  readonly jobs: number;
+  readonly sum: number;
+  readonly bystanders: number;
 }
 
 /** What a peer's process tells: an order done, or how many handlers ran since it last said so. */
 export type News =
   | { readonly kind: "done"; readonly order: Order["kind"]; readonly answer: unknown }
-  | { readonly kind: "ran"; readonly jobs: number; readonly bystanders: number }
+  | ({ readonly kind: "ran" } & Ran)
   | { readonly kind: "failed"; readonly message: string };
 
 /** A peer, as its script implements it. */
@@ -109,7 +113,6 @@ export interface Peer {
   lonely?(): Promise<number>;
   /** Stops working; resolves once all that handlers have finished is written. */
   settle(): Promise<void>;
-  stop(): Promise<void>;
 }
 
 export type Handle = (payload: Payload) => Promise<void>;

@@ -14,6 +14,8 @@ import type {
   WorkOptions,
 } from "./protocol.ts";
 
+/** How long handlers that ran may wait for company before they are told. */
+const REPORT_MS = 10;
 /** Tick of the background producer. */
 const PACE_MS = 50;
 
@@ -27,6 +29,8 @@ class Served {
   readonly #url = process.env["BENCH_DATABASE_URL"] ?? "";
   readonly #begun: Stamp[] = [];
   #ran = 0;
+  #sum = 0;
+  #reporting: NodeJS.Timeout | undefined;
   #bystanders = 0;
 
   constructor(peer: Peer) {
@@ -109,15 +113,13 @@ class Served {
     return this.#begun;
   }
 
-  async stop(): Promise<null> {
-    await this.#peer.stop();
-    return null;
-  }
-
   report(): void {
+    clearTimeout(this.#reporting);
+    this.#reporting = undefined;
     if (this.#ran + this.#bystanders === 0) return;
-    tell({ kind: "ran", jobs: this.#ran, bystanders: this.#bystanders });
+    tell({ kind: "ran", jobs: this.#ran, sum: this.#sum, bystanders: this.#bystanders });
     this.#ran = 0;
+    this.#sum = 0;
     this.#bystanders = 0;
   }
 
@@ -130,8 +132,14 @@ class Served {
         failed.add(n);
         throw new Error("first attempts of this job fail");
       }
-      if (n >= 0) this.#ran++;
-      else this.#bystanders++;
+      // Armed only by work: an idle worker shall be idle.
+      this.#reporting ??= setTimeout(() => this.report(), REPORT_MS);
+      if (n < 0) {
+        this.#bystanders++;
+        return;
+      }
+      this.#ran++;
+      this.#sum += n;
     };
   }
 }
@@ -147,16 +155,14 @@ function tellFailure(error: unknown): void {
 
 export function serve(peer: Peer): void {
   const served = new Served(peer);
-  const report = setInterval(() => served.report(), 10);
   const obey = async (order: Order): Promise<void> => {
     // Each method takes the order of its own name.
     const answer = await served[order.kind](order as never);
     tell({ kind: "done", order: order.kind, answer });
-    if (order.kind !== "stop") return;
-    clearInterval(report);
-    process.disconnect?.();
   };
   process.on("message", (order: Order) => {
     obey(order).catch(tellFailure);
   });
+  // The benchmark ends processes that it is done with; this is for when it ended itself.
+  process.once("disconnect", () => process.exit(1));
 }
