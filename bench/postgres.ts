@@ -5,38 +5,34 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { startLocalPostgres } from "../src/embedded/start-local-postgres.ts";
+import { treeCpuSeconds } from "./proc.ts";
+import type { Store } from "./store.ts";
 
 /** The server's settings; everything else is Postgres' default. Synchronous commit and fsync are on. */
 export const settings: Readonly<Record<string, string>> = {
   shared_buffers: "1GB",
   max_wal_size: "4GB",
-  max_connections: "100",
+  max_connections: "250",
   synchronous_commit: "on",
   jit: "on",
 };
 
-export interface BenchServer {
-  readonly version: string;
-  freshDatabase(name: string): Promise<string>;
-  /** Rows of a query, for checks. */
-  look(url: string, text: string): Promise<readonly Record<string, unknown>[]>;
-  walBytes(): Promise<number>;
-  stop(): Promise<void>;
-}
-
-export async function startBenchServer(binaries: "system" | "embedded"): Promise<BenchServer> {
+export async function startPostgres(binaries: "system" | "embedded"): Promise<Store> {
   const dataDir = await mkdtemp(join(tmpdir(), "millrace-bench-"));
   const server = await startLocalPostgres({ dataDir, binaries, fsync: true, settings });
   const admin = postgres(server.url, { max: 1, onnotice: () => undefined });
   return {
-    version: server.version,
-    async freshDatabase(name) {
+    version: `PostgreSQL ${server.version}`,
+    async fresh(name) {
       await admin.unsafe(`drop database if exists ${name} with (force)`);
       await admin.unsafe(`create database ${name}`);
       await admin.unsafe("checkpoint");
       const url = new URL(server.url);
       url.pathname = `/${name}`;
       return url.href;
+    },
+    async drop(url) {
+      await admin.unsafe(`drop database if exists ${new URL(url).pathname.slice(1)} with (force)`);
     },
     async look(url, text) {
       const sql = postgres(url, { max: 1 });
@@ -46,7 +42,18 @@ export async function startBenchServer(binaries: "system" | "embedded"): Promise
         await sql.end();
       }
     },
-    async walBytes() {
+    async holdSnapshot(url) {
+      const sql = postgres(url, { max: 1 });
+      const session = await sql.reserve();
+      await session`begin isolation level repeatable read`;
+      await session`select 1 from pg_class limit 1`;
+      return async () => {
+        session.release();
+        await sql.end({ timeout: 1 });
+      };
+    },
+    cpuSeconds: () => treeCpuSeconds(server.pid),
+    async logBytes() {
       const [row] = await admin`select (pg_current_wal_lsn() - '0/0'::pg_lsn)::text as bytes`;
       return Number(row?.["bytes"]);
     },

@@ -1,17 +1,38 @@
-// Millrace with its defaults: a handler and a promise for each job, full history kept.
+// Millrace with its defaults: a handler and a promise for each job, full history kept, 24 handlers at a time. Failed
+// jobs wait 10 ms.
 
-import { createQueue } from "../../src/client/create-queue.ts";
-import { defineJob } from "../../src/core/define-job.ts";
-import { implement } from "../../src/core/implement.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { connect } from "../../src/db/postgres-js.ts";
-import type { Sql } from "../../src/db/sql.ts";
-import { createWorker, type Worker } from "../../src/worker/worker.ts";
-import { serve } from "./protocol.ts";
+import type { EnqueueOptions, Sql } from "../../src/index.ts";
+import {
+  createQueue,
+  createWorker,
+  defineJob,
+  implement,
+  type Queue,
+  type Worker,
+} from "../../src/index.ts";
+import { LONELY } from "./backlog.ts";
+import type { JobSpec, Payload } from "./protocol.ts";
+import { serve } from "./serve.ts";
 
-const noop = defineJob<{ n: number }, void>("noop");
-let sql: Sql | undefined;
+const noop = defineJob<Payload, void>("noop", { backoff: { base: "10ms", jitter: 0 } });
+let sql: Sql;
+let queue: Queue;
 let worker: Worker | undefined;
+
+function toOptions({ delaySeconds, isLow, tenant }: JobSpec): EnqueueOptions {
+  return {
+    ...(delaySeconds !== undefined && { delay: delaySeconds * 1000 }),
+    ...(isLow && { priority: "low" }),
+    ...(tenant !== undefined && { tenantId: tenant }),
+  };
+}
+
+async function number(text: string, params: readonly string[] = []): Promise<number> {
+  const [row] = await sql.query(text, params);
+  return Number(row?.["n"]);
+}
 
 serve({
   async setup(url) {
@@ -19,33 +40,56 @@ serve({
     await migrate(connection);
     await connection.close();
   },
-  async enqueue(url, jobs) {
-    const connection = connect(url);
-    const queue = createQueue({ sql: connection });
-    for (let from = 0; from < jobs; from += 10_000) {
-      const count = Math.min(10_000, jobs - from);
-      await queue.enqueueMany(
-        noop,
-        Array.from({ length: count }, (_, i) => ({ n: from + i })),
-      );
-    }
-    await connection.close();
-  },
   async connect(url) {
     sql = connect(url);
+    queue = createQueue({ sql });
     await sql.query("select 1");
   },
-  async work(_url, onRan) {
-    if (sql === undefined) throw new Error("connect comes first");
+  async enqueueOne(job) {
+    await queue.enqueue(noop, job.payload, toOptions(job));
+  },
+  async enqueueMany(jobs) {
+    const [first] = jobs;
+    if (first === undefined) return;
+    const payloads = jobs.map(({ payload }) => payload);
+    // Options of its own for each job cost something; only tenants differ from job to job.
+    await queue.enqueueMany(
+      noop,
+      payloads,
+      first.tenant === undefined
+        ? toOptions(first)
+        : (_payload, index) => toOptions(jobs[index] ?? first),
+    );
+  },
+  async work({ concurrency = 24 }, handle) {
     worker = createWorker({
       sql,
-      handlers: [implement(noop, async () => onRan())],
-      concurrency: 24,
+      handlers: [implement(noop, ({ input }) => handle(input))],
+      concurrency,
     });
     await worker.start();
   },
-  async stop() {
+  async count() {
+    return {
+      left: await number(
+        `select (select count(*) from queue.ready) + (select count(*) from queue.scheduled)
+           + (select coalesce(sum(cardinality(job_ids)), 0) from queue.leases) as n`,
+      ),
+      completed: await number("select count(*) as n from queue.runs where outcome = 'completed'"),
+    };
+  },
+  lonely: () =>
+    number(
+      `select count(distinct run.lease_id) - 1 as n from queue.runs as run
+         where run.lease_id <= (
+           select own.lease_id from queue.runs as own
+             join queue.jobs as job on job.id = own.job_id
+             join queue.tenants as tenant on tenant.id = job.tenant_id
+             where tenant.name = $1
+         )`,
+      [LONELY],
+    ),
+  async settle() {
     await worker?.stop();
-    await sql?.close();
   },
 });

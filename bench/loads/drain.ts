@@ -1,0 +1,23 @@
+// A backlog drained by worker processes with a handler per job that does nothing; and the same with payloads of 1 KiB.
+
+import { drain as drainStage } from "../drain.ts";
+import { type Load, USAGE_COLUMNS } from "./load.ts";
+
+function drainLoad(name: string, about: string, payloadBytes?: number): Load {
+  return {
+    name,
+    about,
+    needs: ["drain"],
+    cases: ({ workers }) =>
+      workers.map((value) => ({ label: `${value} worker${value === 1 ? "" : "s"}`, value })),
+    columns: [{ figure: "jobsPerSecond", title: "jobs/s" }, ...USAGE_COLUMNS],
+    run: (setStage, { value: workers }, { jobs }) =>
+      setStage(async (stage) => {
+        await stage.fill({ jobs, ...(payloadBytes !== undefined && { payloadBytes }) });
+        return { ...(await drainStage(stage, { jobs, workers })) };
+      }),
+  };
+}
+
+export const drain = drainLoad("drain", "a backlog, until the end of the last job is written");
+export const drain1k = drainLoad("drain-1k", "the same with payloads of 1 KiB", 1_024);
