@@ -57,7 +57,7 @@ end;
 $$;
 comment on function queue.tidy_error is 'Any JSON as an error object with a message, at most some 32 KiB; never raises.';
 
-create function queue.lock_leases(p_lease_ids bigint[])
+create function queue.lock_leases(p_lease_ids bigint[], p_worker integer default null)
 returns bigint[]
 language plpgsql
 volatile
@@ -68,12 +68,14 @@ as $$
 begin
   return (
     select array_agg(held.id) from (
-      select lease.id from queue.leases as lease where lease.id = any (p_lease_ids) order by lease.id for update
+      select lease.id from queue.leases as lease
+      where lease.id = any (p_lease_ids) and (p_worker is null or lease.worker_id = p_worker)
+      order by lease.id for update
     ) as held
   );
 end;
 $$;
-comment on function queue.lock_leases is 'Locks live leases in id order; returns those that are alive.';
+comment on function queue.lock_leases is 'Locks live leases, of one worker or of any, in id order; returns those that are alive.';
 
 -- Leases whose jobs all ended go. p_counts: how many ended just now; a lease settled whole needs no second look,
 -- and another is looked at only once its last job has ended.
@@ -135,7 +137,7 @@ comment on function queue.after_completion is 'Forgets requests to cancel what c
 
 -- The happy path in bulk: parallel arrays of lease, job, milliseconds since the handler began, and results.
 create function queue.complete_many(
-  p_lease_ids bigint[], p_job_ids bigint[], p_elapsed_ms integer[], p_results json,
+  p_lease_ids bigint[], p_job_ids bigint[], p_elapsed_ms integer[], p_results json, p_worker integer,
   out o_done bigint[], out o_done_leases bigint[]
 )
 language plpgsql
@@ -149,7 +151,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
-  v_alive bigint[] := queue.lock_leases(p_lease_ids);
+  v_alive bigint[] := queue.lock_leases(p_lease_ids, p_worker);
   v_first bigint := (select min(given.id) from unnest(p_job_ids) as given (id));
   v_last bigint := (select max(given.id) from unnest(p_job_ids) as given (id));
   v_leases bigint[];
@@ -211,7 +213,7 @@ comment on function queue.complete_many is 'processing -> completed for jobs of 
 -- p_elapsed_ms and p_results hold an entry for each job of the first lease in its order, then of the second, and so on. If one of
 -- the jobs has ended already under its lease, the insert is a unique_violation, and the caller has to name the jobs.
 create function queue.complete_leases(
-  p_lease_ids bigint[], p_sizes integer[], p_elapsed_ms integer[], p_results json
+  p_lease_ids bigint[], p_sizes integer[], p_elapsed_ms integer[], p_results json, p_worker integer
 )
 returns bigint[]
 language plpgsql
@@ -223,7 +225,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
-  v_alive bigint[] := queue.lock_leases(p_lease_ids);
+  v_alive bigint[] := queue.lock_leases(p_lease_ids, p_worker);
   v_results json[];
   v_lease record;
   v_done bigint[];

@@ -17,7 +17,7 @@ end;
 $$;
 comment on function queue.span is 'Milliseconds as an interval, from nothing to a hundred years.';
 
-create function queue.settle(p_items jsonb)
+create function queue.settle(p_items jsonb, p_worker integer default null)
 returns table (lease_id bigint, job_id bigint, to_status queue.job_status)
 language plpgsql
 volatile
@@ -30,7 +30,7 @@ as $$
 declare
   v_now timestamptz := queue.clock();
   v_alive bigint[] := queue.lock_leases(array(
-    select distinct item.lease from jsonb_to_recordset(p_items) as item (lease bigint)));
+    select distinct item.lease from jsonb_to_recordset(p_items) as item (lease bigint)), p_worker);
   v_jobs bigint[];
   v_leases bigint[];
   v_statuses queue.job_status[];

@@ -80,6 +80,8 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
+  -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.
+  perform set_config('synchronous_commit', 'off', true);
   insert into queue.bells (queue_id, worker_id)
   select line.id, p_worker from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)
   where not exists (

@@ -136,6 +136,12 @@ declare
   v_statuses json;
   v_lost_wholes bigint[];
 begin
+  -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
+  -- known. So a call that only claims need not wait for the disk. Its lease's number may be given once more then, which is why
+  -- what a worker settles must be its own.
+  if p_whole_leases is null and p_done_ids is null and coalesce(jsonb_array_length(p_rest), 0) = 0 then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
   if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
     + (jsonb_array_length(p_rest) > 0)::integer > 1
@@ -144,10 +150,12 @@ begin
       select item.lease from jsonb_to_recordset(p_rest) as item (lease bigint)));
   end if;
   if p_whole_leases is not null then
-    v_lost_wholes := queue.complete_leases(p_whole_leases, p_whole_sizes, p_whole_elapsed_ms, p_whole_results);
+    v_lost_wholes := queue.complete_leases(
+      p_whole_leases, p_whole_sizes, p_whole_elapsed_ms, p_whole_results, p_worker);
   end if;
   if cardinality(p_done_ids) > 0 then
-    select * into v_done from queue.complete_many(p_done_leases, p_done_ids, p_done_elapsed_ms, p_done_results);
+    select * into v_done from queue.complete_many(
+      p_done_leases, p_done_ids, p_done_elapsed_ms, p_done_results, p_worker);
     if coalesce(cardinality(v_done.o_done), 0) < cardinality(p_done_ids) then
       select array_agg(lost.lease_id), array_agg(lost.job_id) into v_lost_leases, v_lost_ids
       from (
@@ -163,7 +171,7 @@ begin
     select array_agg(settled.lease_id), array_agg(settled.job_id),
       json_object_agg(settled.job_id::text, settled.to_status)
     into v_rest_leases, v_rest_ids, v_statuses
-    from queue.settle(p_rest) as settled;
+    from queue.settle(p_rest, p_worker) as settled;
     select v_lost_leases || array_agg(lost.lease), v_lost_ids || array_agg(lost.id)
     into v_lost_leases, v_lost_ids
     from jsonb_to_recordset(p_rest) as lost (lease bigint, id bigint, outcome text)
