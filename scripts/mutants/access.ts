@@ -26,7 +26,7 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a tenant reads the jobs of all",
     ACCESS,
     ["using (tenant_id = (select queue.caller_tenant_id()))", "using (true)"],
-    [sqlTest("access"), sqlTest("views")],
+    [sqlTest("access-tenants")],
   ),
   plant(
     "view-as-definer",
@@ -60,7 +60,7 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "users choose their tenant themselves",
     FOUNDATION,
     ["'{app_metadata,tenant_id}'", "'{user_metadata,tenant_id}'"],
-    [sqlTest("access"), sqlTest("enqueue")],
+    [sqlTest("access-tenants"), sqlTest("conventions")],
   ),
   plant(
     "search-path-open",

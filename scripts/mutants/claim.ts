@@ -18,16 +18,19 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     edits: [{ file: CLAIM, from: "for update skip locked", to: "", every: true }],
     tests: [race("claim")],
   },
-  plant(
-    "attempt-counted-at-failure",
-    "a claim does not count the attempt, so a job that kills its worker is tried for ever",
-    CLAIM,
-    [
-      "(taken.attempt + 1)::smallint as attempt, taken.crashes, taken.at",
-      "taken.attempt, taken.crashes, taken.at",
+  {
+    name: "attempt-counted-at-failure",
+    bug: "a claim does not count the attempt, so a job that kills its worker is tried for ever",
+    edits: [
+      { file: CLAIM, from: "(taken.attempt + 1)::smallint", to: "taken.attempt", every: true },
+      {
+        file: LEASE,
+        from: "returning id, attempt + 1, crashes",
+        to: "returning id, attempt, crashes",
+      },
     ],
-    [sqlTest("rescue")],
-  ),
+    tests: [sqlTest("rescue")],
+  },
   plant(
     "priority-inverted",
     "low goes before critical",
@@ -42,7 +45,10 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "priority-per-queue-only",
     "the queue with the oldest job goes first, whatever its priority",
     LEASE,
-    ["order by rank.p, first.at", "order by first.at"],
+    [
+      "order by drawn.priority, pass.number, drawn.lot, drawn.at\n    loop",
+      "order by min(drawn.at) over (partition by drawn.queue_id), drawn.priority, pass.number\n    loop",
+    ],
     [sqlTest("claim")],
   ),
   plant(
@@ -67,8 +73,8 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "a worker gets jobs of types it can't handle",
     CLAIM,
     [
-      "        and (token.at, token.id) >= (p_from_at, p_from_id)\n        and (p_type_ids is null or token.type_id = any (p_type_ids))",
-      "        and (token.at, token.id) >= (p_from_at, p_from_id)",
+      "        and (p_type_ids is null or token.type_id = any (p_type_ids))\n        -- Not",
+      "        -- Not",
     ],
     [sqlTest("claim"), PROPERTY],
   ),

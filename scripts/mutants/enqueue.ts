@@ -1,5 +1,6 @@
 import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
 
+const FOUNDATION = migration("foundation");
 const TABLES = migration("tables");
 const ENQUEUE = migration("enqueue");
 const BULK = migration("enqueue_bulk");
@@ -40,9 +41,9 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
   plant(
     "unknown-priority-accepted",
     "a misspelt priority is taken for some other",
-    ENQUEUE,
-    ["if queue.priority_rank(p_priority) is null then", "if false then"],
-    [sqlTest("enqueue")],
+    FOUNDATION,
+    ["when 'low' then 3 end::smallint", "when 'low' then 3 else 2 end::smallint"],
+    [sqlTest("refusals"), sqlTest("enqueue-many")],
   ),
   plant(
     "payload-unlimited",

@@ -121,14 +121,18 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     ["perform pg_advisory_xact_lock(hashtextextended('millrace.revive', p_job_id));", ""],
     [race("revive")],
   ),
-  plant(
-    "redrive-counts-twice",
-    "two redrives revive one job twice",
-    OPERATE,
-    [
-      "      delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;\n      continue when not found;",
-      "      delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;",
+  {
+    name: "redrive-counts-twice",
+    bug: "two redrives revive one job twice",
+    edits: [
+      // Either guard alone keeps the second redrive out: the dead letters' lock, and the look at what was deleted.
+      {
+        file: OPERATE,
+        from: "    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;\n  end if;\n  for v_dead in",
+        to: "  end if;\n  for v_dead in",
+      },
+      { file: OPERATE, from: "      continue when not found;\n", to: "" },
     ],
-    [race("revive")],
-  ),
+    tests: [race("revive")],
+  },
 ];

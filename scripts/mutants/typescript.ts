@@ -24,14 +24,17 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "lease-settled-whole-after-part",
     "a lease of which one job failed is settled as if all had completed",
     "src/worker/settlements.ts",
-    ["    lease.isWhole = false;\n    if (!this.#held", "    if (!this.#held"],
+    [
+      "    this.breakUp(attempt.lease);\n    this.#enter(",
+      "    if (attempt.lease.isWhole) return this.complete(attempt);\n    this.#enter(",
+    ],
     [workerTest("whole-leases")],
   ),
   plant(
     "held-back-for-ever",
     "completed jobs wait for a slow one of their lease without end",
     "src/worker/settlements.ts",
-    ["if (isLast || now >= since + this.#delayMs * PATIENCE) this.breakUp(lease);", ""],
+    ["const PATIENCE = 5;", "const PATIENCE = Number.POSITIVE_INFINITY;"],
     [workerTest("whole-leases")],
   ),
   plant(

@@ -29,7 +29,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     "a job that kills its workers is tried for ever",
     RESCUE,
     [
-      "when (lost.n = 1 or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'",
+      "when (lost.is_alone or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'",
       "",
     ],
     [sqlTest("rescue")],
@@ -38,14 +38,14 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     "batch-charged",
     "all jobs of a lost batch lose an attempt for the one that killed the worker",
     RESCUE,
-    ["lost.n = 1 or job.max_retries = 0 as is_charged", "true as is_charged"],
+    ["lost.is_alone or job.max_retries = 0 as is_charged", "true as is_charged"],
     [sqlTest("rescue")],
   ),
   plant(
     "single-attempt-repeated",
     "a job that may run only once is run again after its batch was lost",
     RESCUE,
-    ["when (lost.n = 1 or job.max_retries = 0) and", "when lost.n = 1 and"],
+    ["when (lost.is_alone or job.max_retries = 0) and", "when lost.is_alone and"],
     [sqlTest("rescue")],
   ),
   plant(

@@ -21,11 +21,15 @@ describeOnEachServer("a fair claim", (context) => {
   it("serves a tenant whose only job is in another queue, beside the backlog of the first", async () => {
     const { claim } = rigOf(context.db);
     await enqueueBacklogs(context.db.sql, "mail", { whale: 5000 });
-    await enqueueBacklogs(context.db.sql, "audio", { shrimp: 1 });
 
-    const jobs = await claim(["mail", "audio"], { batch: 10 });
+    // Which queue comes first is drawn: what holds by luck alone does not hold twenty times.
+    for (let round = 0; round < 20; round += 1) {
+      await enqueueBacklogs(context.db.sql, "audio", { shrimp: 1 });
 
-    assert.deepEqual(countByTenant(jobs), { whale: 9, shrimp: 1 });
+      const jobs = await claim(["mail", "audio"], { batch: 10 });
+
+      assert.deepEqual(countByTenant(jobs), { whale: 9, shrimp: 1 });
+    }
   });
 
   it("draws lots between queues of several tenants when it may take one job", async () => {

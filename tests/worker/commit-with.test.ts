@@ -98,6 +98,30 @@ describeOnEachServer("commitWith", (context) => {
     });
   });
 
+  it("leaves the job open when the commit of the handler's writes is refused; the attempt fails and is tried again", async () => {
+    await context.db.sql`
+      create table once (entry text unique deferrable initially deferred)`;
+    await context.db.sql`insert into once values ('taken')`;
+    const handler = implement(book, async ({ commitWith, attempt }) => {
+      await commitWith(async (tx) => {
+        const entry = attempt.number === 1 ? "taken" : "free";
+        await tx.query("insert into once values ($1)", [entry]);
+        return entry;
+      });
+      return "";
+    });
+
+    await withWorker(context.db, [handler], async ({ queue }) => {
+      const job = await queue.enqueue(book, {});
+      assert.equal(await job.result(), "free");
+      const rows = await context.db.sql`select entry from once order by entry`;
+      assert.deepEqual(
+        rows.map((row) => row["entry"]),
+        ["free", "taken"],
+      );
+    });
+  });
+
   it("checks the result before anything is kept", async () => {
     const handler = implement(book, async ({ commitWith }) => {
       await commitWith(async (tx) => {
