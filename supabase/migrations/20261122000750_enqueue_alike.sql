@@ -49,7 +49,7 @@ begin
   perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
   perform queue.check_options(p_options);
   if jsonb_array_length(p_payloads) = 0 then
-    return '{}';
+    return array[]::bigint[];
   end if;
 
   v_type.id := queue.intern_type(p_type);
@@ -69,7 +69,7 @@ begin
     )
     select input.id, v_now, p_scheduled_at, v_type.id, v_queue.id, v_tenant_id,
       case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
-      v_max_retries, v_rank, input.payload, p_options
+      v_max_retries::smallint, v_rank, input.payload, p_options
     from input
   ),
   later as (

@@ -267,7 +267,7 @@ begin
   end if;
   v_start := coalesce(p_after_lane, queue.any_lane(p_queue_id, p_priority));
   v_after := v_start;
-  loop
+  while v_rest > 0 loop
     select * into v_part from queue.take_heads(
       p_queue_id, p_priority, v_after, v_until, p_type_ids, v_rest);
     o_ids := o_ids || v_part.o_ids;
@@ -276,7 +276,6 @@ begin
     o_last_lane := coalesce(v_part.o_last_lane, o_last_lane);
     v_rest := v_rest - coalesce(cardinality(v_part.o_ids), 0);
     v_served := v_served + coalesce(cardinality(v_part.o_ids), 0);
-    exit when v_rest = 0;
     if not v_part.o_is_end then
       v_after := v_part.o_last_lane;
     elsif v_until <> v_start then

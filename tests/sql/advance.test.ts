@@ -71,7 +71,7 @@ describeOnEachServer("advance", (context) => {
   it("keeps results beside their jobs, and none for null", async () => {
     const { claim, enqueue, row } = rigOf(context.db);
     for (const n of [1, 2, 3]) await enqueue("results", { payload: n });
-    const jobs = await claim("results", { batch: 3 });
+    const jobs = await claim("results", { worker: "worker", batch: 3 });
 
     await go({ done: jobs, results: ["first", null, [3]] });
 
@@ -82,8 +82,8 @@ describeOnEachServer("advance", (context) => {
   it("settles jobs of several leases, and parts of a batch", async () => {
     const { claim, enqueue, sql, status } = rigOf(context.db);
     for (const n of [1, 2, 3, 4]) await enqueue("parts", { payload: n });
-    const pair = await claim("parts", { batch: 2 });
-    const other = await claim("parts", { batch: 2 });
+    const pair = await claim("parts", { worker: "worker", batch: 2 });
+    const other = await claim("parts", { worker: "worker", batch: 2 });
 
     await go({ done: [only(other[1]), only(pair[0])] });
     const left = await sql`select from queue.leases`;
@@ -102,7 +102,7 @@ describeOnEachServer("advance", (context) => {
   it("ends the rest in every other way, and says what became of each and when it runs again", async () => {
     const { claim, enqueue } = rigOf(context.db);
     for (const n of [1, 2, 3, 4, 5]) await enqueue("rest", { payload: n, maxRetries: 1 });
-    const jobs = await claim("rest", { batch: 5 });
+    const jobs = await claim("rest", { worker: "worker", batch: 5 });
     const end = (n: number, how: Record<string, unknown>) => ({
       lease: only(jobs[n]).lease_id,
       id: only(jobs[n]).id,
@@ -134,13 +134,13 @@ describeOnEachServer("advance", (context) => {
     await enqueue("late");
     await enqueue("late");
     const [lost, lostToo] = [
-      await claim("late", { seconds: 10 }),
-      await claim("late", { seconds: 10 }),
+      await claim("late", { worker: "worker", seconds: 10 }),
+      await claim("late", { worker: "worker", seconds: 10 }),
     ];
     await context.db.advance(11_000);
     await sql`select public.cleanup_stuck_jobs()`;
     await enqueue("kept");
-    const kept = only((await claim("kept"))[0]);
+    const kept = only((await claim("kept", { worker: "worker" }))[0]);
 
     const answer = await go({
       done: [only(lost[0]), kept],
@@ -161,7 +161,7 @@ describeOnEachServer("advance", (context) => {
   it("a settlement repeated after a lost answer is not refused", async () => {
     const { claim, enqueue, sql } = rigOf(context.db);
     for (const n of [1, 2, 3, 4]) await enqueue("repeat", { payload: n });
-    const [done, failed, discarded] = await claim("repeat", { batch: 4 });
+    const [done, failed, discarded] = await claim("repeat", { worker: "worker", batch: 4 });
     const request: Request = {
       done: [only(done)],
       rest: [
@@ -179,7 +179,7 @@ describeOnEachServer("advance", (context) => {
 
   it("but one that says otherwise than before is refused", async () => {
     const { start, status } = rigOf(context.db);
-    const job = await start("otherwise");
+    const job = await start("otherwise", {}, { worker: "worker" });
     await go({ done: [job] });
 
     const answer = await go({ rest: [{ lease: job.lease_id, id: job.id, outcome: "failed" }] });
@@ -232,7 +232,7 @@ describeOnEachServer("advance", (context) => {
 
   it("frees children of what it completed before it claims", async () => {
     const { enqueue, start } = rigOf(context.db);
-    const parent = await start("family");
+    const parent = await start("family", {}, { worker: "worker" });
     const child = await enqueue("family", { dependsOn: [parent.id] });
 
     const answer = await go({ done: [parent], limit: 1, types: ["family"] });
@@ -242,7 +242,10 @@ describeOnEachServer("advance", (context) => {
 
   it("a result that is no JSON text for the database undoes nothing but the call", async () => {
     const { start, status } = rigOf(context.db);
-    const [good, bad] = [await start("nul"), await start("nul")];
+    const [good, bad] = [
+      await start("nul", {}, { worker: "worker" }),
+      await start("nul", {}, { worker: "worker" }),
+    ];
 
     const refused = await refusal(
       go({ done: [good, bad], results: ["fine", "a\u0000b"], limit: 1 }),
@@ -255,7 +258,10 @@ describeOnEachServer("advance", (context) => {
 
   it("locks all its leases at once and in their order, whichever half names them", async () => {
     const { sql, start, status } = rigOf(context.db);
-    const [low, high] = [await start("crosswise"), await start("crosswise")];
+    const [low, high] = [
+      await start("crosswise", {}, { worker: "worker" }),
+      await start("crosswise", {}, { worker: "worker" }),
+    ];
     const [extender, settler] = [context.db.connect({ max: 1 }), context.db.connect({ max: 1 })];
     const pid = await backendPid(settler);
 

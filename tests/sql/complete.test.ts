@@ -160,7 +160,9 @@ describeOnEachServer("complete_job", (context) => {
     await sql`select public.cancel_job(${one.id}), public.cancel_job(${many.id})`;
 
     await complete(one);
-    await sql`select queue.advance(1, array[${many.lease_id}]::bigint[], array[${many.id}]::bigint[])`;
+    await sql`
+      select queue.advance(lease.worker_id, array[lease.id], array[${many.id}]::bigint[])
+      from queue.leases as lease where lease.id = ${many.lease_id}`;
 
     const left = await sql`select from queue.cancellations where job_id in (${one.id}, ${many.id})`;
     assert.deepEqual([await status(one.id), await status(many.id)], ["completed", "completed"]);

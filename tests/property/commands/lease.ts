@@ -131,21 +131,27 @@ export const advance: Steps = command(
     assert.ok(row);
     const { answer } = row;
 
-    const lost = wholes.filter(({ id }) => !model.leases.has(id)).map(({ id }) => id);
-    assert.deepEqual(sortIds(answer.lost ?? []), sortIds(lost));
+    const isLost = ({ id, worker }: Lease): boolean =>
+      !model.leases.has(id) || worker !== choice.worker;
+    assert.deepEqual(
+      sortIds(answer.lost ?? []),
+      sortIds(wholes.filter(isLost).map(({ id }) => id)),
+    );
     settle(
       model,
-      wholes.flatMap((lease) =>
-        [...lease.open].map((id) => ({
-          lease: lease.id,
-          id,
-          how: { outcome: "completed" } as const,
-        })),
-      ),
+      wholes
+        .filter((lease) => !isLost(lease))
+        .flatMap((lease) =>
+          [...lease.open].map((id) => ({
+            lease: lease.id,
+            id,
+            how: { outcome: "completed" } as const,
+          })),
+        ),
     );
     assert.deepEqual(
       answer.refused.map(String).sort(),
-      settleAll(model, done, rest, answer).sort(),
+      settleAll(model, choice.worker, done, rest, answer).sort(),
     );
     if (choice.limit === 0) return;
     world.marks.set(choice.worker, answer.mark);
@@ -180,24 +186,34 @@ function distinct<T extends Item>(items: readonly T[]): T[] {
   return [...new Map(items.map((item) => [`${item.lease},${item.id}`, item])).values()];
 }
 
-/** Settles in the model; returns what must have been refused, as `lease,job`. */
+/** Settles in the model what is the worker's own; returns what must have been refused, as `lease,job`. */
 function settleAll(
   model: Model,
+  worker: string,
   done: readonly Item[],
   rest: readonly (Item & { how: Settlement })[],
   answer: AdvanceAnswer,
 ): string[] {
+  const isOwn = ({ lease }: Item): boolean => model.leases.get(lease)?.worker === worker;
   const before = new Map(
-    [...done, ...rest].map((item) => [item, model.leases.get(item.lease)?.open.has(item.id)]),
+    [...done, ...rest].map((item) => [
+      item,
+      isOwn(item) && model.leases.get(item.lease)?.open.has(item.id),
+    ]),
   );
+  const own = rest.map(isOwn);
   settle(
     model,
-    done.map((item) => ({ ...item, how: { outcome: "completed" } as const })),
+    done.filter(isOwn).map((item) => ({ ...item, how: { outcome: "completed" } as const })),
   );
   const refusedDone = done.filter(
     (item) => !before.get(item) && pastAnswer(model, item.lease, item.id, "completed") === null,
   );
-  const statuses = settle(model, rest);
+  const settled = settle(
+    model,
+    rest.filter((_, index) => own[index]),
+  );
+  const statuses = own.map((isMine) => (isMine ? settled.shift() : undefined));
   const refusedRest = rest.filter(
     (item, index) =>
       statuses[index] === undefined &&
