@@ -1,4 +1,4 @@
-// Millrace with its defaults: a handler and a promise for each job, full history kept, 24 handlers at a time. Failed
+// Millrace with its defaults: a handler and a promise for each job, full history kept, 24 handlers at a time, a pool of 10. Failed
 // jobs wait 10 ms.
 
 import { migrate } from "../../src/db/migrate.ts";
@@ -41,7 +41,7 @@ serve({
     await connection.close();
   },
   async connect(url) {
-    sql = connect(url);
+    sql = connect(url, { max: 10 });
     queue = createQueue({ sql });
     await sql.query("select 1");
   },

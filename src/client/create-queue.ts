@@ -27,6 +27,7 @@ import {
 import { awaitResult, type ResultOptions } from "./await-result.ts";
 import { idOf, type JobReference } from "./enqueue-options.ts";
 import { createEnqueuer, type Enqueuer, type ToHandle } from "./enqueuer.ts";
+import { SharedCommits } from "./shared-commits.ts";
 
 export interface QueueOptions {
   /** `connect(url)` of this library, a postgres.js client, or a node-postgres pool. Who made it closes it. */
@@ -83,8 +84,9 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
     outcome,
     result: (options = {}) => awaitResult(sql, id, options, clock),
   });
+  const shared = new SharedCommits(sql, clock);
   return {
-    ...createEnqueuer(sql, toHandle),
+    ...createEnqueuer(sql, toHandle, (job) => shared.enqueue(job)),
     with: (tx) => createEnqueuer(toQueryable(tx), toHandle),
     result: async (job, options = {}) => awaitResult(sql, idOf(job), options, clock),
     async get(job) {

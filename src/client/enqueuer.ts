@@ -21,7 +21,8 @@ export interface EnqueuedJob<Output = unknown> {
 /** Makes jobs durable, in a transaction of its own or in the caller's. */
 export interface Enqueuer {
   /**
-   * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema.
+   * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema. Jobs
+   * that are enqueued at the same time, outside of a caller's transaction, share a commit; each succeeds or fails by itself.
    */
   enqueue<Input, Output, Given>(
     job: Job<Input, Output, Given>,
@@ -43,10 +44,15 @@ export interface Enqueuer {
 /** How a made job becomes what the caller holds. */
 export type ToHandle = (made: MadeJob) => EnqueuedJob;
 
-export function createEnqueuer(db: Queryable, toHandle: ToHandle): Enqueuer {
+/** `one` makes a single job. @default a statement of its own */
+export function createEnqueuer(
+  db: Queryable,
+  toHandle: ToHandle,
+  one: (job: NewJob) => Promise<MadeJob> = (job) => enqueueOne(db, job),
+): Enqueuer {
   return {
     async enqueue(job, input, options = {}) {
-      const made = await enqueueOne(db, await toNewJob(job, input, options));
+      const made = await one(await toNewJob(job, input, options));
       return toHandle(made) as EnqueuedJob<never>;
     },
     async enqueueMany(job, inputs, options = {}) {

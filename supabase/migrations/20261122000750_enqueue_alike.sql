@@ -19,16 +19,18 @@ volatile
 security definer
 set search_path = ''
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
-  v_limit integer := (select settings.max_payload_bytes from queue.settings);
+  v_limit integer;
   v_rank smallint := queue.priority_rank(coalesce(p_priority, 'normal'));
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
-  v_type queue.types;
-  v_queue queue.queues;
+  v_type_id integer;
+  v_queue_id integer;
+  v_is_fifo boolean;
   v_tenant_id integer;
-  v_max_retries integer;
+  v_max_retries smallint;
   v_large jsonb;
   v_ids bigint[];
 begin
@@ -44,21 +46,33 @@ begin
       raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
     end if;
   end if;
+  select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo
+  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
+  from queue.types as type
+  join queue.queues as line on line.name = coalesce(p_queue, p_type)
+  join queue.type_queues as pair on pair.type_id = type.id and pair.queue_id = line.id
+  left join queue.tenants as tenant on tenant.name = p_tenant_id
+  where type.name = p_type;
+
+  select settings.max_payload_bytes into v_limit from queue.settings;
   select item.payload into v_large from jsonb_array_elements(p_payloads) as item (payload)
   where pg_column_size(item.payload) > v_limit limit 1;
   perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
-  perform queue.check_options(p_options);
+  if p_options is not null then
+    perform queue.check_options(p_options);
+  end if;
   if jsonb_array_length(p_payloads) = 0 then
     return array[]::bigint[];
   end if;
-
-  v_type.id := queue.intern_type(p_type);
-  v_queue.id := queue.intern_queue(coalesce(p_queue, p_type));
-  v_tenant_id := queue.intern_tenant(p_tenant_id);
-  select * into v_type from queue.types as type where type.id = v_type.id;
-  select * into v_queue from queue.queues as line where line.id = v_queue.id;
-  v_max_retries := coalesce(p_max_retries, v_type.max_retries);
-  perform queue.intern_type_queue(v_type.id, v_queue.id);
+  if v_type_id is null or (v_tenant_id = 0 and p_tenant_id is not null) then
+    v_type_id := queue.intern_type(p_type);
+    v_queue_id := queue.intern_queue(coalesce(p_queue, p_type));
+    v_tenant_id := queue.intern_tenant(p_tenant_id);
+    perform queue.intern_type_queue(v_type_id, v_queue_id);
+    select coalesce(p_max_retries, type.max_retries), line.is_fifo into v_max_retries, v_is_fifo
+    from queue.types as type, queue.queues as line
+    where type.id = v_type_id and line.id = v_queue_id;
+  end if;
 
   with input as materialized (
     select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
@@ -67,25 +81,25 @@ begin
     insert into queue.jobs (
       id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload, options
     )
-    select input.id, v_now, p_scheduled_at, v_type.id, v_queue.id, v_tenant_id,
+    select input.id, v_now, p_scheduled_at, v_type_id, v_queue_id, v_tenant_id,
       case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
-      v_max_retries::smallint, v_rank, input.payload, p_options
+      v_max_retries, v_rank, input.payload, p_options
     from input
   ),
   later as (
     insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
-    select input.id, p_scheduled_at, v_queue.id, case when v_queue.is_fifo then 0 else v_tenant_id end, v_type.id, v_rank
+    select input.id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
     from input where v_is_future
   ),
   now_ready as (
     insert into queue.ready (id, at, queue_id, lane, type_id, priority)
-    select input.id, v_now, v_queue.id, case when v_queue.is_fifo then 0 else v_tenant_id end, v_type.id, v_rank
+    select input.id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
     from input where not v_is_future
   )
   select array_agg(input.id) into v_ids from input;
 
-  if not v_is_future then
-    perform queue.ring(v_queue.id, cardinality(v_ids));
+  if not v_is_future and exists (select from queue.bells as bell where bell.queue_id = v_queue_id) then
+    perform queue.ring(v_queue_id, cardinality(v_ids));
   end if;
   return v_ids;
 end;

@@ -15,6 +15,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -50,6 +51,7 @@ stable
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   if p_queue_ids is null and p_type_ids is not null then

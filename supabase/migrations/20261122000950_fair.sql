@@ -189,6 +189,7 @@ set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return (
@@ -224,6 +225,7 @@ set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return coalesce((

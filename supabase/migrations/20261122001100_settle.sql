@@ -64,6 +64,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return (
@@ -86,6 +87,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_lease record;
@@ -123,6 +125,7 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   if exists (select from queue.cancellations) then

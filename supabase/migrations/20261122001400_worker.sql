@@ -78,6 +78,7 @@ security definer
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.

@@ -28,6 +28,7 @@ stable
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_first bigint := (select min(given.id) from unnest(p_ids) as given (id));
@@ -125,6 +126,7 @@ security definer
 set search_path = ''
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_done record;

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { after, before, it } from "node:test";
+import { connect } from "../../src/db/postgres-js.ts";
+import type { Sql } from "../../src/db/sql.ts";
+import { createQueue, defineJob, type Queue } from "../../src/index.ts";
+import { describeOnEachServer } from "../support/suite.ts";
+
+const plain = defineJob<unknown, void>("plain");
+
+describeOnEachServer("jobs that are enqueued at the same time", (context) => {
+  let sql: Sql;
+  let statements: string[];
+  let queue: Queue;
+  before(() => {
+    const connection = connect(context.db.url);
+    statements = [];
+    sql = {
+      ...connection,
+      query(text, params, options) {
+        statements.push(text);
+        return connection.query(text, params, options);
+      },
+    };
+    queue = createQueue({ sql });
+  });
+  after(() => sql.close());
+
+  async function enqueueAll(count: number, options: (n: number) => object = () => ({})) {
+    statements.length = 0;
+    return Promise.all(
+      Array.from({ length: count }, (_, n) => queue.enqueue(plain, { n }, options(n))),
+    );
+  }
+
+  it("share a few statements, and each gets its own id, in the order of the calls", async () => {
+    const jobs = await enqueueAll(100);
+
+    assert.ok(statements.length <= 4, `${statements.length} statements`);
+    assert.equal(new Set(jobs.map(({ id }) => id)).size, 100);
+    const rows = await Promise.all(jobs.map((job) => queue.get(job)));
+    assert.deepEqual(
+      rows.map(({ payload }) => payload),
+      Array.from({ length: 100 }, (_, n) => ({ n })),
+    );
+  });
+
+  it("keep their own options", async () => {
+    const jobs = await enqueueAll(20, (n) =>
+      n % 2 === 0 ? { priority: "high", tenantId: `t${n}` } : { maxRetries: n, delay: "1h" },
+    );
+
+    const rows = await Promise.all(jobs.map((job) => queue.get(job)));
+    assert.deepEqual(
+      rows.map((row) => (row.priority === "high" ? row.tenant_id : [row.max_retries, row.status])),
+      Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? `t${n}` : [n, "scheduled"])),
+    );
+  });
+
+  it("fail each by itself: one that is refused takes no other with it", async () => {
+    const answers = await Promise.allSettled(
+      Array.from({ length: 20 }, (_, n) =>
+        queue.enqueue(plain, n, n === 7 ? { tenantId: "x".repeat(1_000) } : {}),
+      ),
+    );
+
+    assert.deepEqual(
+      answers.flatMap(({ status }, n) => (status === "rejected" ? [n] : [])),
+      [7],
+    );
+    assert.equal((answers[7] as PromiseRejectedResult).reason.code, "INVALID_OPTION");
+    const ids = answers.flatMap((one) => (one.status === "fulfilled" ? [one.value.id] : []));
+    assert.equal(new Set(ids).size, 19);
+  });
+
+  it("of one idempotency key are one job", async () => {
+    const jobs = await enqueueAll(10, () => ({ idempotencyKey: "once" }));
+
+    assert.equal(new Set(jobs.map(({ id }) => id)).size, 1);
+    assert.equal(jobs.filter(({ outcome }) => outcome === "created").length, 1);
+  });
+
+  it("do not wait for one that has to wait for somebody else's transaction", async () => {
+    await context.db.superSql.begin(async (tx) => {
+      // Nobody else can use these new names before they are committed.
+      await tx`select queue.intern_tenant(name) from unnest(array['new 1', 'new 2', 'new 3']) as name`;
+      const held = ["new 1", "new 2"].map((tenantId) => queue.enqueue(plain, {}, { tenantId }));
+
+      const free = await queue.enqueue(plain, "free");
+      assert.ok(free.id);
+
+      return { held: Promise.all(held) };
+    });
+  });
+
+  it("go alone when they come alone", async () => {
+    statements.length = 0;
+
+    await queue.enqueue(plain, 1);
+    await queue.enqueue(plain, 2);
+
+    assert.equal(statements.length, 2);
+  });
+});
