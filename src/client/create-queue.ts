@@ -84,7 +84,7 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
     outcome,
     result: (options = {}) => awaitResult(sql, id, options, clock),
   });
-  const shared = new SharedCommits(sql, clock);
+  const shared = new SharedCommits(sql);
   return {
     ...createEnqueuer(sql, toHandle, (job) => shared.enqueue(job)),
     with: (tx) => createEnqueuer(toQueryable(tx), toHandle),

@@ -1,12 +1,7 @@
-import type { Clock } from "../core/clock.ts";
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
 
-/** Calls under way at a time: what comes meanwhile gathers, so the more there is to do, the larger the batches. */
-const MOST_CALLS = 1;
-/** A call that takes longer waits for somebody else's lock, and nobody shall wait with it. */
-const SLOW_MS = 100;
 /** The most of one call, in jobs and in characters of payload. */
 const MOST_JOBS = 500;
 const MOST_CHARS = 4 * 1024 * 1024;
@@ -19,59 +14,43 @@ interface Waiting {
 
 /**
  * Lets jobs that are enqueued at the same time share a statement and its commit. A job that comes alone is sent at once, so nobody
- * waits for company; only what comes while calls are under way is put together. Each caller gets the answer for its own job:
- * when a shared call is refused, its jobs are sent one by one.
+ * waits for company; what comes while a call is under way gathers, so the more there is to do, the larger the batches. Each
+ * caller gets the answer for its own job: when a shared call is refused, its jobs are sent one by one.
+ *
+ * Only jobs of one type, queue and tenant are put together, and none with a key or with parents: a call may have to wait for another
+ * transaction that is just making a new name or key, and nobody shall wait who would not have to wait alone.
  */
 export class SharedCommits {
   readonly #db: Queryable;
-  readonly #clock: Clock;
-  #waiting: Waiting[] = [];
-  #calls = 0;
+  /** What gathers behind the call that is under way, by what the jobs have in common. */
+  readonly #gathering = new Map<string, Waiting[]>();
 
-  constructor(db: Queryable, clock: Clock) {
+  constructor(db: Queryable) {
     this.#db = db;
-    this.#clock = clock;
   }
 
   enqueue(job: NewJob): Promise<MadeJob> {
-    // These may have to wait for another transaction to end.
     if (job.idempotencyKey !== undefined || job.dependsOn !== undefined) {
       return enqueueOne(this.#db, job);
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ job, resolve, reject });
-      this.#send();
+      const key = JSON.stringify([job.type, job.queue, job.tenantId]);
+      const waiting = this.#gathering.get(key);
+      if (waiting) waiting.push({ job, resolve, reject });
+      else void this.#send(key, [{ job, resolve, reject }]);
     });
-  }
-
-  #send(): void {
-    while (this.#calls < MOST_CALLS && this.#waiting.length > 0) {
-      this.#calls += 1;
-      const batch = this.#waiting.splice(0, this.#fitting());
-      let isFree = false;
-      const free = (): void => {
-        if (isFree) return;
-        isFree = true;
-        cancel();
-        this.#calls -= 1;
-        this.#send();
-      };
-      const cancel = this.#clock.setTimer(free, SLOW_MS);
-      void this.#call(batch).then(free);
-    }
-  }
-
-  /** How many of those that wait fit into one call; at least one. */
-  #fitting(): number {
-    let chars = 0;
-    const end = this.#waiting.findIndex(({ job }, at) => {
-      chars += job.payload.length;
-      return at > 0 && (at === MOST_JOBS || chars > MOST_CHARS);
-    });
-    return end === -1 ? this.#waiting.length : end;
   }
 
   /** Never rejects. */
+  async #send(key: string, first: readonly Waiting[]): Promise<void> {
+    const waiting: Waiting[] = [];
+    this.#gathering.set(key, waiting);
+    for (let batch = first; batch.length > 0; batch = waiting.splice(0, fitting(waiting))) {
+      await this.#call(batch);
+    }
+    this.#gathering.delete(key);
+  }
+
   async #call(batch: readonly Waiting[]): Promise<void> {
     if (batch.length > 1 && (await this.#together(batch))) return;
     await Promise.all(
@@ -94,4 +73,14 @@ export class SharedCommits {
     }
     return true;
   }
+}
+
+/** How many of those that wait fit into one call; at least one. */
+function fitting(waiting: readonly Waiting[]): number {
+  let chars = 0;
+  const end = waiting.findIndex(({ job }, at) => {
+    chars += job.payload.length;
+    return at > 0 && (at === MOST_JOBS || chars > MOST_CHARS);
+  });
+  return end === -1 ? waiting.length : end;
 }

@@ -183,7 +183,9 @@ begin
   select count(*) into v_dead from queue.dead_letters;
   select count(*) into v_paused from queue.queues as line where line.is_paused;
   select extract(epoch from v_now - min(session.xact_start)) into v_snapshot_age
-  from pg_catalog.pg_stat_activity as session where session.backend_xmin is not null;
+  from pg_catalog.pg_stat_activity as session
+  -- Snapshots of other databases don't keep dead rows of this one.
+  where session.backend_xmin is not null and session.datname = current_database();
 
   if v_workers = 0 and v_oldest is not null then
     v_problems := v_problems || jsonb_build_object('code', 'no_live_worker', 'message', 'Jobs are pending and no worker is alive.');
