@@ -21,6 +21,9 @@ declare
   v_now timestamptz := queue.clock();
   v_count integer;
 begin
+  if not exists (select from queue.scheduled as token where token.at <= v_now) then
+    return 0;
+  end if;
   with due as (
     delete from queue.scheduled
     where ctid = any (array(

@@ -83,9 +83,9 @@ begin
 
   if v_rest > 0 then
     -- Only in a queue that is first in, first out does lane 0 hold the jobs of this tenant among others.
-    v_mixed := array(
-      select line.id from queue.queues as line where p_tenant_id > 0 and line.id = any (v_lines) and line.is_fifo
-    );
+    if p_tenant_id > 0 then
+      v_mixed := array(select line.id from queue.queues as line where line.id = any (v_lines) and line.is_fifo);
+    end if;
     v_may_try := exists (select from queue.ready as token where token.crashes > 1)
       and not exists (
         select from queue.leases as held where held.worker_id = p_worker_id and held.crashes > 1
