@@ -90,7 +90,7 @@ export async function runLane(
 /** The local time at which this lane has something to do; Infinity when only an event can tell. */
 function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   let due = Infinity;
-  if (!phase.isStopping && lane.mayClaim && lane.isHungry) due = lane.nextClaimAt;
+  if (!phase.isStopping && lane.canClaim && lane.isHungry) due = lane.nextClaimAt;
   if (settlements.sender === lane || (phase.isClosing && settlements.size > 0)) {
     due = phase.isStopping ? 0 : Math.min(due, settlements.dueAt);
   }
@@ -107,7 +107,7 @@ function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
 async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
-  const limit = !phase.isStopping && lane.mayClaim ? lane.claimLimit : 0;
+  const limit = !phase.isStopping && lane.canClaim ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;

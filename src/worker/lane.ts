@@ -106,7 +106,7 @@ export class Lane {
   }
 
   /** Whether a claim may go out beside those under way. */
-  get mayClaim(): boolean {
+  get canClaim(): boolean {
     return this.claiming === 0 || this.isFlowing;
   }
 

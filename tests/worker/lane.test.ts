@@ -158,3 +158,26 @@ test("jobs leave the buffer in the order they came; those of one type can be tak
   );
   assert.equal(lane.buffered, 0);
 });
+
+test("what a claim under way may bring counts as taken", () => {
+  const lane = makeLane();
+  ran(lane, 0.1, 10);
+  grown(lane);
+
+  lane.claiming = 500;
+
+  assert.equal(lane.room, 510);
+  assert.equal(lane.claimLimit, 500);
+});
+
+test("a second claim may go out beside the first only while claims come back full", () => {
+  const lane = makeLane();
+  assert.equal(lane.canClaim, true);
+
+  lane.claiming = 10;
+  assert.equal(lane.canClaim, false);
+  lane.isFlowing = true;
+  assert.equal(lane.canClaim, true);
+  lane.stir();
+  assert.equal(lane.canClaim, false);
+});
