@@ -137,13 +137,8 @@ declare
   v_rest_ids bigint[];
   v_statuses json;
   v_lost_wholes bigint[];
+  v_jobs json;
 begin
-  -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
-  -- known. So a call that only claims need not wait for the disk. Its lease's number may be given once more then, which is why
-  -- what a worker settles must be its own.
-  if p_whole_leases is null and p_done_ids is null and coalesce(jsonb_array_length(p_rest), 0) = 0 then
-    perform set_config('synchronous_commit', 'off', true);
-  end if;
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
   if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
     + (jsonb_array_length(p_rest) > 0)::integer > 1
@@ -189,6 +184,17 @@ begin
       null::timestamptz as o_expires_at, null::json as o_mark into v_claim;
   end if;
 
+  v_jobs := case when v_claim.o_ids is not null
+    then queue.job_columns(v_claim.o_ids, v_claim.o_attempts, v_claim.o_leases) end;
+  -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
+  -- known. So a call that only claims need not wait for the disk, unless a job of it may run only once. The lease's number may
+  -- be given once more then, which is why what a worker settles must be its own.
+  if p_whole_leases is null and p_done_ids is null and coalesce(jsonb_array_length(p_rest), 0) = 0
+    and not exists (select from json_array_elements_text(v_jobs -> 'max_retries') as job (max_retries) where job.max_retries = '0')
+  then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
+
   return json_build_object(
     'refused', (
       select coalesce(json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)), '[]')
@@ -203,8 +209,7 @@ begin
     ),
     'now', queue.epoch_ms(queue.clock()),
     'expires_at', queue.epoch_ms(v_claim.o_expires_at),
-    'jobs', case when v_claim.o_ids is not null
-      then queue.job_columns(v_claim.o_ids, v_claim.o_attempts, v_claim.o_leases) end,
+    'jobs', v_jobs,
     'mark', v_claim.o_mark,
     'next_due_in_ms', case when v_claim.o_ids is null and p_limit > 0 then (
       select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))

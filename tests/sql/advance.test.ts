@@ -304,4 +304,27 @@ describeOnEachServer("advance", (context) => {
     assert.deepEqual(all, [false, true, true, true, false]);
     assert.deepEqual(await look(), [false, false, false, false, true]);
   });
+
+  it("waits for the disk, unless it only claims jobs that may begin again", async () => {
+    const { enqueue } = rigOf(context.db);
+    await enqueue("again");
+    await enqueue("once", { maxRetries: 0 });
+    const commitOf = async (request: Request) =>
+      context.db.sql.begin(async (tx) => {
+        const { jobs } = await advance(tx as never, worker, request);
+        const [row] = await tx<{ commit: string }[]>`
+          select current_setting('synchronous_commit') as commit`;
+        return { jobs, commit: row?.commit };
+      });
+
+    const claimed = await commitOf({ limit: 1, types: ["again"] });
+    const once = await commitOf({ limit: 1, types: ["once"] });
+    const job = only(claimed.jobs[0]);
+    const settled = await commitOf({ done: [{ id: job[1], lease_id: job[0] }] });
+
+    assert.deepEqual(
+      [claimed.jobs.length, once.jobs.length, claimed.commit, once.commit, settled.commit],
+      [1, 1, "off", "on", "on"],
+    );
+  });
 });
