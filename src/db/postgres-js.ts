@@ -47,14 +47,20 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   const transactions = new TransactionClients(limit, host, (onClose) =>
     open(address.url, { ...settings, max: 1, idle_timeout: 30, onclose: onClose }),
   );
-  let client = open(address.url, settings);
+  const openNext = (): postgres.Sql => {
+    const next = open(address.url, { ...settings, onclose: () => replace(next) });
+    return next;
+  };
+  let isClosed = false;
+  let client = openNext();
 
-  // A link that went silent keeps its connection busy for as long as the kernel has patience, and one that broke leaves its
-  // error behind. So the whole client is left with its connections, and a new one takes its place.
+  // A link that went silent keeps its connection busy for as long as the kernel has patience. One that broke leaves its error behind,
+  // and what it was about to write: postgres.js (3.4) connects anew with both, and then the connection is of no use. So the
+  // whole client is left with its connections, and a new one takes its place.
   const retired = new Set<postgres.Sql>();
   function replace(left: postgres.Sql): void {
-    if (client !== left) return;
-    client = open(address.url, settings);
+    if (isClosed || client !== left) return;
+    client = openNext();
     retired.add(left);
     // Its other statements may be well. Ended before they are, it would drop those that still wait for a connection.
     const patience = deadline(RETIRED_MS, () => undefined);
@@ -84,6 +90,7 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
     transaction: (work) => track(transactions.run(work)),
     ...(listenUrl !== undefined && { listen: listenOn(parseAddress(listenUrl).url, settings) }),
     async close() {
+      isClosed = true;
       const patience = deadline(END_SECONDS * 1_000, () => undefined);
       await raceSignal(Promise.all(underWay), patience.signal).catch(() => undefined);
       patience.release();

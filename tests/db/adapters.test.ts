@@ -207,6 +207,7 @@ for (const candidate of CANDIDATES) {
       });
 
       await assert.rejects(failing, { code: "DATABASE_UNREACHABLE" });
+      await eventually(() => codes.length > 0);
       assert.deepEqual(codes, ["DATABASE_UNREACHABLE"]);
       const kept = await eventually(() => opened.sql.query("select * from lost"));
       assert.equal(kept.length, 0);
