@@ -85,13 +85,12 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     ["and not line.is_paused", ""],
     [sqlTest("pause")],
   ),
-  plant(
-    "due-time-ignored",
-    "scheduled jobs run at once",
-    CLAIM,
-    ["where token.at <= v_now", "where token.at <= 'infinity'"],
-    [sqlTest("claim")],
-  ),
+  {
+    name: "due-time-ignored",
+    bug: "scheduled jobs run at once",
+    edits: [{ file: CLAIM, from: "token.at <= v_now", to: "token.at <= 'infinity'", every: true }],
+    tests: [sqlTest("claim")],
+  },
   plant(
     "fairness-off",
     "the tenant with the lowest number is served first",

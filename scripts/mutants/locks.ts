@@ -14,10 +14,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "lease-not-locked",
     "the rescuer can pass between the look at a lease and the end of its attempt",
     SETTLE,
-    [
-      "where lease.id = any (p_lease_ids) order by lease.id for update",
-      "where lease.id = any (p_lease_ids) order by lease.id",
-    ],
+    ["      order by lease.id for update\n    ) as held", "      order by lease.id\n    ) as held"],
     [race("fence")],
   ),
   plant(
@@ -25,8 +22,8 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "bulk settlements lock leases in the order they were given",
     SETTLE,
     [
-      "where lease.id = any (p_lease_ids) order by lease.id for update",
-      "where lease.id = any (p_lease_ids) order by array_position(p_lease_ids, lease.id) for update",
+      "      order by lease.id for update\n    ) as held",
+      "      order by array_position(p_lease_ids, lease.id) for update\n    ) as held",
     ],
     [race("deadlocks")],
   ),

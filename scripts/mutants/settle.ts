@@ -14,7 +14,7 @@ function unfenced(outcome: string): Mutant {
     edits: [
       {
         file: VERDICT,
-        from: "    select distinct item.lease from jsonb_to_recordset(p_items) as item (lease bigint)));",
+        from: "    select distinct item.lease from jsonb_to_recordset(p_items) as item (lease bigint)), p_worker);",
         to: `    select distinct case when item.outcome = '${outcome}' then coalesce(queue.live_lease(item.id), item.lease)
       else item.lease end
     from jsonb_to_recordset(p_items) as item (lease bigint, id bigint, outcome text)));`,
@@ -72,7 +72,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: SETTLE,
-        from: "  v_alive bigint[] := queue.lock_leases(p_lease_ids);\n  v_first",
+        from: "  v_alive bigint[] := queue.lock_leases(p_lease_ids, p_worker);\n  v_first",
         to: "  v_alive bigint[] := queue.lock_leases(array(\n    select queue.live_lease(item.id) from unnest(p_job_ids) as item (id)));\n  v_first",
       },
       {
