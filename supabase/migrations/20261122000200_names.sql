@@ -178,3 +178,25 @@ begin
 end;
 $$;
 comment on function queue.intern_type_queue is 'Remembers that a queue holds jobs of a type.';
+
+-- The way of a job whose type, queue or tenant is new. It is a statement of its own: what it makes, the caller's look can't see.
+create function queue.intern_names(
+  p_type text, p_queue text, p_tenant_id text,
+  out o_type_id integer, out o_queue_id integer, out o_tenant_id integer, out o_max_retries smallint, out o_is_fifo boolean
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  o_type_id := queue.intern_type(p_type);
+  o_queue_id := queue.intern_queue(coalesce(p_queue, p_type));
+  o_tenant_id := queue.intern_tenant(p_tenant_id);
+  perform queue.intern_type_queue(o_type_id, o_queue_id);
+  select type.max_retries, line.is_fifo into o_max_retries, o_is_fifo
+  from queue.types as type, queue.queues as line
+  where type.id = o_type_id and line.id = o_queue_id;
+end;
+$$;
+comment on function queue.intern_names is
+  'Makes the names of a job that are new; returns their ids, and what type and queue say. Raises as intern_type, intern_queue and intern_tenant do.';

@@ -65,13 +65,9 @@ begin
     return array[]::bigint[];
   end if;
   if v_type_id is null or (v_tenant_id = 0 and p_tenant_id is not null) then
-    v_type_id := queue.intern_type(p_type);
-    v_queue_id := queue.intern_queue(coalesce(p_queue, p_type));
-    v_tenant_id := queue.intern_tenant(p_tenant_id);
-    perform queue.intern_type_queue(v_type_id, v_queue_id);
-    select coalesce(p_max_retries, type.max_retries), line.is_fifo into v_max_retries, v_is_fifo
-    from queue.types as type, queue.queues as line
-    where type.id = v_type_id and line.id = v_queue_id;
+    select made.o_type_id, made.o_queue_id, made.o_tenant_id, coalesce(p_max_retries, made.o_max_retries), made.o_is_fifo
+    into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
+    from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
   end if;
 
   with input as materialized (

@@ -4,12 +4,11 @@
 -- Locks: tokens of ready with skip locked.
 
 -- The oldest token of each of the next lanes: in the claim's index that is the first entry of a lane, so one loose index
--- scan finds lane and token together. Each step first tries the next two numbers: without an upper bound Postgres reads the
--- whole page of the index before it gives the first entry. It looks at more lanes than it needs when it needs few: a claim must not come back
+-- scan finds lane and token together. It looks at more lanes than it needs when it needs few: a claim must not come back
 -- empty because others are just emptying the first lanes it meets.
 create function queue.take_heads(
   p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[], p_limit integer,
-  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_lanes integer[],
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[],
   out o_last_lane integer, out o_is_end boolean
 )
 language plpgsql
@@ -35,22 +34,11 @@ begin
     select next.lane, next.place, found.n + 1
     from found
     cross join lateral (
-      (
-        select token.lane, token.ctid as place from queue.ready as token
-        where token.queue_id = p_queue_id and token.priority = p_priority
-          and token.lane > found.lane and token.lane <= least(found.lane::bigint + 2, p_until) and token.crashes < 2
-          and (p_type_ids is null or token.type_id = any (p_type_ids))
-        order by token.lane, token.at, token.id limit 1
-      )
-      union all
-      (
-        select token.lane, token.ctid as place from queue.ready as token
-        where token.queue_id = p_queue_id and token.priority = p_priority
-          and token.lane > found.lane and token.lane <= p_until and token.crashes < 2
-          and (p_type_ids is null or token.type_id = any (p_type_ids))
-        order by token.lane, token.at, token.id limit 1
-      )
-      limit 1
+      select token.lane, token.ctid as place from queue.ready as token
+      where token.queue_id = p_queue_id and token.priority = p_priority
+        and token.lane > found.lane and token.lane <= p_until and token.crashes < 2
+        and (p_type_ids is null or token.type_id = any (p_type_ids))
+      order by token.lane, token.at, token.id limit 1
     ) as next
     where found.n < v_window
   ),
@@ -64,12 +52,12 @@ begin
     ))
     returning id, lane, attempt, crashes
   )
-  select job.ids, job.attempts, job.crashes, job.lanes,
-    case when cardinality(job.ids) = p_limit then job.lanes[p_limit] else seen.last end, seen.n < v_window
-  into o_ids, o_attempts, o_crashes, o_lanes, o_last_lane, o_is_end
+  select job.ids, job.attempts, job.crashes,
+    case when cardinality(job.ids) = p_limit then job.last_lane else seen.last end, seen.n < v_window
+  into o_ids, o_attempts, o_crashes, o_last_lane, o_is_end
   from (
     select array_agg(head.id) as ids, array_agg(head.attempt) as attempts, array_agg(head.crashes) as crashes,
-      array_agg(head.lane) as lanes
+      max(head.lane) as last_lane
     from (
       select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes from taken order by taken.lane
     ) as head
