@@ -8,7 +8,7 @@ import {
 } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
 import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
-import { isSessionEnded, translateError } from "./sqlstate.ts";
+import { isConnectionBroken, translateError } from "./sqlstate.ts";
 
 export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
@@ -18,8 +18,8 @@ const KEPT_FREE = 2;
 /**
  * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least three connections (`max`), so
  * that handlers' transactions can't keep the worker from its own statements. Unlike what `connect` opens, such a client does not
- * recover by itself from a network that swallows everything without a word, and after the server ended a session it may fail one
- * more statement than was lost.
+ * recover by itself from a network that swallows everything without a word, and when a connection breaks it may fail one more statement
+ * than was lost, or never answer one.
  */
 export function fromPostgresJs(client: PostgresJsClient): Sql {
   const host = hostOf(client);
@@ -40,8 +40,9 @@ export function hostOf(client: PostgresJsClient): string {
 }
 
 /**
- * The same as `runStatement`, with errors in our words. `onBroken` is also told of a session that the server ended: postgres.js (3.4)
- * rejects the first statement of the connection it makes anew with the error of the one before.
+ * The same as `runStatement`, with errors in our words. `onBroken` is also told of a connection that broke. Of it postgres.js (3.4)
+ * forgets what it is asked between the socket's error and its close, which is then never answered; and it rejects the first statement of
+ * the connection it makes anew with the error of the one before.
  */
 export async function query(
   handle: PostgresJsHandle,
@@ -54,7 +55,7 @@ export async function query(
   try {
     return await runStatement(handle, text, params, options, onBroken);
   } catch (error) {
-    if (onBroken && isSessionEnded(error)) onBroken();
+    if (onBroken && isConnectionBroken(error)) onBroken();
     throw translateError(error, host);
   }
 }

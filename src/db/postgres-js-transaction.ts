@@ -10,10 +10,14 @@ import { isConnectionGone, translateError } from "./sqlstate.ts";
 /** Whether the connection under a transaction is gone. */
 export interface Loss {
   isLost: boolean;
+  /** The client serves this transaction alone: nothing but its connection can keep it from beginning. */
+  readonly mayGiveUp?: boolean;
 }
 
 /** After its connection was seen to be gone, `begin` has this long to notice. */
 const NOTICE_MS = 5_000;
+/** On a client of its own a transaction begins within the time it takes to connect. */
+const BEGIN_MS = 15_000;
 
 /**
  * Runs `work` in a transaction of postgres.js.
@@ -31,6 +35,10 @@ export function beginTransaction<T>(
   return new Promise((resolve, reject) => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let isOver = false;
+    // What is asked of a connection while it breaks is never answered.
+    const begins = setTimeout(() => {
+      if (loss.mayGiveUp) onLost(new DatabaseUnreachableError(host, "no transaction was begun"));
+    }, BEGIN_MS);
     const onLost = (error: unknown): void => {
       loss.isLost = true;
       timer ??= setTimeout(() => reject(translateError(error, host)), NOTICE_MS);
@@ -39,6 +47,7 @@ export function beginTransaction<T>(
     const begun = client.begin((raw) => {
       // BEGIN was answered, so what closed until now was an older connection.
       loss.isLost = false;
+      clearTimeout(begins);
       const tx = guard(raw, host, isDead, onLost);
       return new Promise<T>((fulfil, refuse) => {
         const unlessLost = (settle: () => void): void => {
@@ -53,6 +62,7 @@ export function beginTransaction<T>(
     });
     const end = (): void => {
       isOver = true;
+      clearTimeout(begins);
       clearTimeout(timer);
     };
     begun.then(

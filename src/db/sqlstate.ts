@@ -83,9 +83,11 @@ const SESSION_ENDED: ReadonlySet<unknown> = new Set([
   "25P04",
 ]);
 
-/** Whether the server ended the session under a statement, instead of refusing to begin one. */
-export function isSessionEnded(error: unknown): boolean {
-  return isConnectionGone(error) && SESSION_ENDED.has((error as { code?: unknown }).code);
+/** Whether a connection broke that was in use, or could not be made; not that the server refused to begin a session. */
+export function isConnectionBroken(error: unknown): boolean {
+  if (!isConnectionGone(error)) return false;
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  return severity === undefined || SESSION_ENDED.has(code);
 }
 
 /** Whether trying again later may help although nothing else changes. */

@@ -53,6 +53,7 @@ export class TransactionClients {
   #make(): Entry {
     const entry: Entry = {
       isLost: false,
+      mayGiveUp: true,
       client: this.#open(() => {
         entry.isLost = true;
       }),
