@@ -1,7 +1,7 @@
 import { access } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { type Address, parseAddress } from "../db/address.ts";
-import { connect } from "../db/postgres-js.ts";
+import { type ConnectOptions, connect } from "../db/postgres-js.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import type { Sql } from "../db/sql.ts";
 import { freePort } from "../embedded/free-port.ts";
@@ -18,6 +18,8 @@ export interface OpenDatabase {
   readonly place: string;
   /** Version of a local server, which we know without asking. */
   readonly version?: string;
+  /** Connects to another database of the same server, as the same user. Whoever calls it closes it. */
+  beside(name: string, options?: ConnectOptions): Sql;
 }
 
 export interface OpenOptions {
@@ -49,7 +51,20 @@ function openGiven(context: CliContext, url: string, max: number): OpenDatabase 
   const sql = connect(url, { max, applicationName: "millrace cli" });
   context.onEnd(() => sql.close());
   const name = new URL(url).pathname.slice(1);
-  return { sql, source: "given", place: `${address.host}${name && `/${name}`}` };
+  return {
+    sql,
+    source: "given",
+    place: `${address.host}${name && `/${name}`}`,
+    beside: besideOf(url),
+  };
+}
+
+function besideOf(url: string): OpenDatabase["beside"] {
+  return (name, options) => {
+    const other = new URL(url);
+    other.pathname = `/${name}`;
+    return connect(other.href, options);
+  };
 }
 
 function readAddress({ databaseUrl }: CliContext, url: string): Address {
@@ -90,6 +105,7 @@ async function openLocal(
     sql,
     source: "local",
     place: relative(context.cwd, dataDir) || dataDir,
+    beside: besideOf(server.url),
     ...(server.version !== undefined && { version: server.version }),
   };
 }

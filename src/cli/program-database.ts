@@ -1,7 +1,9 @@
 import type { Command } from "commander";
+import { wholeNumber } from "./arguments.ts";
+import type { BenchOptions } from "./commands/bench.ts";
 import type { RunCommand } from "./program.ts";
 
-/** migrate, doctor. */
+/** migrate, doctor, bench. */
 export function defineDatabaseCommands(program: Command, run: RunCommand): void {
   const migrate = program
     .command("migrate")
@@ -35,5 +37,22 @@ export function defineDatabaseCommands(program: Command, run: RunCommand): void 
     .description("check database, schema and workers; exits with 0 well, 1 warnings, 2 faults")
     .action((_options: unknown, command: Command) =>
       run(command, async (context) => (await import("./commands/doctor.ts")).doctor(context)),
+    );
+
+  program
+    .command("bench")
+    .description("how fast the queue is on this server, measured in a database of its own")
+    .option("--jobs <n>", "jobs to enqueue in bulk and to drain", wholeNumber(1, 1_000_000), 20_000)
+    .option("--concurrency <n>", "jobs at a time of the drain", wholeNumber(1, 1_000), 24)
+    .option("--one-by-one <n>", "jobs to enqueue one by one", wholeNumber(1, 1_000_000), 2_000)
+    .option("--samples <n>", "jobs to measure the latency with", wholeNumber(1, 10_000), 100)
+    .action((options: BenchOptions, command: Command) =>
+      run(
+        command,
+        async (context) => (await import("./commands/bench.ts")).bench(context, options),
+        {
+          stopsItself: true,
+        },
+      ),
     );
 }

@@ -110,8 +110,10 @@ interface DatabaseMessage {
   readonly hint?: string;
 }
 
+/** A pooler's own errors have neither of what a server's have: of them postgres.js knows the severity by its other name alone. */
 function isSqlstate(error: object, code: string): boolean {
-  return /^[0-9A-Z]{5}$/.test(code) && ("severity" in error || "routine" in error);
+  if (!/^[0-9A-Z]{5}$/.test(code)) return false;
+  return "severity" in error || "severity_local" in error || "routine" in error;
 }
 
 function isTlsCode(code: string): boolean {

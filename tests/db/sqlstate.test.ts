@@ -22,6 +22,14 @@ test("connection trouble is told apart from trouble with a statement", () => {
   assert.equal(isAboutData(translateError(raised("42501"), "h")), false);
 });
 
+test("what a pooler says of itself is trouble with the connection", () => {
+  const refused = { code: "08P01", severity_local: "FATAL" };
+  const error = translateError(Object.assign(new Error("no such database: x"), refused), "h:1");
+
+  assert.equal((error as { code: string }).code, "DATABASE_UNREACHABLE");
+  assert.equal((error as Error).message, "Cannot reach the database at h:1: no such database: x");
+});
+
 test("errors that don't come from the database stay what they are", () => {
   const own = new TypeError("own");
 
