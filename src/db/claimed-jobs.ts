@@ -16,11 +16,13 @@ export type ClaimedRow = readonly [
 
 /** Claimed jobs as the database gives them: an array for each column. An array of one stands for the same value in all jobs. */
 export interface ClaimedColumns {
-  readonly ids: readonly string[];
+  /** The first id, when all others follow on it in this order; then there are no `ids`. */
+  readonly first: string | null;
+  readonly ids: readonly string[] | null;
   readonly leases: readonly string[];
   readonly attempts: readonly number[];
-  /** The order of all further columns. */
-  readonly fact_ids: readonly string[];
+  /** The order of all further columns; null when it is that of the ids. */
+  readonly fact_ids: readonly string[] | null;
   readonly payloads: readonly unknown[];
   readonly types: readonly number[];
   readonly queues: readonly number[];
@@ -44,7 +46,8 @@ const PRIORITIES = ["critical", "high", "normal", "low"] as const;
 /** The jobs one by one, in the order to run them. */
 export function toRows(columns: ClaimedColumns | null): ClaimedRow[] {
   if (columns === null) return [];
-  const { ids, fact_ids: factIds, payloads, created, scheduled } = columns;
+  const { fact_ids: factIds, payloads, scheduled } = columns;
+  const ids = columns.ids ?? idsFrom(columns.first ?? "0", payloads.length);
   const lease = reader(columns.leases);
   const attempt = reader(columns.attempts);
   const type = named(columns.types, columns.type_names);
@@ -52,8 +55,9 @@ export function toRows(columns: ClaimedColumns | null): ClaimedRow[] {
   const tenant = named(columns.tenants, columns.tenant_names ?? {});
   const priority = reader(columns.priorities.map((rank) => PRIORITIES[rank] ?? "normal"));
   const maxRetries = reader(columns.max_retries);
+  const created = reader(columns.created);
   const options = new Map(columns.with_options?.map((id, at) => [id, columns.options?.[at]]));
-  const places = isSameOrder(ids, factIds) ? undefined : placesOf(factIds);
+  const places = factIds && new Map(factIds.map((id, at) => [id, at]));
   const rows: ClaimedRow[] = [];
   for (let at = 0; at < ids.length; at += 1) {
     const id = ids[at] as string;
@@ -70,7 +74,7 @@ export function toRows(columns: ClaimedColumns | null): ClaimedRow[] {
       tenant(place) ?? null,
       attempt(at),
       maxRetries(place),
-      created[place] as number,
+      created(place),
       scheduled?.[place] ?? null,
       options.get(id) ?? null,
     ]);
@@ -92,10 +96,7 @@ function named(
   return () => name;
 }
 
-function isSameOrder(ids: readonly string[], others: readonly string[]): boolean {
-  return ids.length === others.length && ids.every((id, at) => others[at] === id);
-}
-
-function placesOf(ids: readonly string[]): ReadonlyMap<string, number> {
-  return new Map(ids.map((id, at) => [id, at]));
+function idsFrom(first: string, count: number): string[] {
+  const start = BigInt(first);
+  return Array.from({ length: count }, (_, at) => String(start + BigInt(at)));
 }

@@ -3,11 +3,12 @@
 --
 -- Locks: tokens of ready with skip locked.
 
--- The oldest token of each of the next lanes: in the claim's index that is the first entry of a lane, so one loose index
--- scan finds lane and token together. It looks at more lanes than it needs when it needs few: a claim must not come back
--- empty because others are just emptying the first lanes it meets.
-create function queue.take_heads(
-  p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[], p_limit integer,
+-- One turn for each of the next lanes, which a loose index scan finds; another claim that is at the same lanes gets what comes next
+-- in them. It looks at more lanes than it needs when it needs few: a claim must not come back empty because others are just
+-- emptying the first lanes it meets.
+create function queue.take_turns(
+  p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[],
+  p_turn integer, p_limit integer,
   out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[],
   out o_last_lane integer, out o_is_end boolean
 )
@@ -16,56 +17,46 @@ volatile
 set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_window integer := greatest(p_limit, 16);
+  v_window integer := greatest(ceil(p_limit / p_turn::double precision), 16);
+  v_lanes integer[] := queue.lanes(p_queue_id, p_priority, p_after, p_until, p_type_ids, v_window);
 begin
-  with recursive found as (
-    (
-      select token.lane, token.ctid as place, 1 as n from queue.ready as token
-      where token.queue_id = p_queue_id and token.priority = p_priority
-        and token.lane > p_after and token.lane <= p_until and token.crashes < 2
-        and (p_type_ids is null or token.type_id = any (p_type_ids))
-      order by token.lane, token.at, token.id limit 1
-    )
-    union all
-    select next.lane, next.place, found.n + 1
-    from found
-    cross join lateral (
-      select token.lane, token.ctid as place from queue.ready as token
-      where token.queue_id = p_queue_id and token.priority = p_priority
-        and token.lane > found.lane and token.lane <= p_until and token.crashes < 2
-        and (p_type_ids is null or token.type_id = any (p_type_ids))
-      order by token.lane, token.at, token.id limit 1
-    ) as next
-    where found.n < v_window
-  ),
-  taken as (
+  with taken as (
     delete from queue.ready
     where ctid = any (array(
-      select token.ctid from found join queue.ready as token on token.ctid = found.place
-      order by found.n
+      select head.ctid
+      from unnest(v_lanes) as lane (id)
+      cross join lateral (
+        select token.ctid from queue.ready as token
+        where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = lane.id
+          and token.crashes < 2
+          and (p_type_ids is null or token.type_id = any (p_type_ids))
+        order by token.at, token.id
+        limit p_turn
+        for update skip locked
+      ) as head
       limit p_limit
-      for update of token skip locked
     ))
-    returning id, lane, attempt, crashes
+    returning id, lane, at, attempt, crashes
   )
-  select job.ids, job.attempts, job.crashes,
-    case when cardinality(job.ids) = p_limit then job.last_lane else seen.last end, seen.n < v_window
-  into o_ids, o_attempts, o_crashes, o_last_lane, o_is_end
+  select array_agg(job.id), array_agg(job.attempt), array_agg(job.crashes), max(job.lane)
+  into o_ids, o_attempts, o_crashes, o_last_lane
   from (
-    select array_agg(head.id) as ids, array_agg(head.attempt) as attempts, array_agg(head.crashes) as crashes,
-      max(head.lane) as last_lane
-    from (
-      select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes from taken order by taken.lane
-    ) as head
-  ) as job, (select count(*) as n, max(found.lane) as last from found) as seen;
+    select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes
+    from taken order by taken.lane, taken.at, taken.id
+  ) as job;
+  if cardinality(o_ids) < p_limit or o_ids is null then
+    o_last_lane := v_lanes[cardinality(v_lanes)];
+  end if;
+  o_is_end := cardinality(v_lanes) < v_window;
 end;
 $$;
-comment on function queue.take_heads is
-  'Deletes the oldest token of each lane after one and up to another, at most p_limit; returns them as parallel arrays, the lane to go on after, and whether these were all.';
+comment on function queue.take_turns is
+  'Deletes the oldest p_turn tokens of each lane after one and up to another, at most p_limit; returns them as parallel arrays, the lane to go on after, and whether these were all lanes.';
 
 -- From many lanes, where some have another weight than others: a loose index scan finds a window of them after a cursor
 -- (and around), each gives its share by weight, and what light lanes leave over goes to the heavy ones. The window is
@@ -230,7 +221,9 @@ end;
 $$;
 comment on function queue.any_lane is 'A number at random between the first and the last lane that have work.';
 
--- Round and round, from the cursor on, each lane gives one; where few lanes are left, they share what the claim may still take.
+-- Round and round, from the cursor on, each lane has its turn; where few lanes are left, they share what the claim may still take.
+-- A turn is one job, and up to four in a large claim: finding the lane costs three times what a job of it does. Large claims are those of
+-- short jobs, so that a round stays short.
 create function queue.take_fair(
   p_queue_id integer, p_priority smallint, p_after_lane integer, p_type_ids integer[], p_limit integer,
   out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
@@ -246,6 +239,7 @@ declare
   v_after integer;
   v_until integer := 2147483647;
   v_part record;
+  v_turn integer := least(greatest(p_limit / 125, 1), 4);
   v_served integer := 0;
   v_rest integer := p_limit;
 begin
@@ -258,8 +252,8 @@ begin
   v_start := coalesce(p_after_lane, queue.any_lane(p_queue_id, p_priority));
   v_after := v_start;
   while v_rest > 0 loop
-    select * into v_part from queue.take_heads(
-      p_queue_id, p_priority, v_after, v_until, p_type_ids, v_rest);
+    v_part := queue.take_turns(
+      p_queue_id, p_priority, v_after, v_until, p_type_ids, v_turn, v_rest);
     o_ids := o_ids || v_part.o_ids;
     o_attempts := o_attempts || v_part.o_attempts;
     o_crashes := o_crashes || v_part.o_crashes;
@@ -280,7 +274,7 @@ begin
     end if;
   end loop;
   if v_rest > 0 then
-    select * into v_part from queue.take_by_weight(
+    v_part := queue.take_by_weight(
       p_queue_id, p_priority, coalesce(o_last_lane, v_start), p_type_ids, v_rest);
     o_ids := o_ids || v_part.o_ids;
     o_attempts := o_attempts || v_part.o_attempts;

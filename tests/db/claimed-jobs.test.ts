@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { type ClaimedColumns, toRows } from "../../src/db/claimed-jobs.ts";
 
 const COLUMNS: ClaimedColumns = {
+  first: null,
   ids: ["7", "3"],
   leases: ["90"],
   attempts: [1],
@@ -64,4 +65,29 @@ test("a job without facts is left out, and no jobs are no rows", () => {
     ["3"],
   );
   assert.deepEqual(toRows(null), []);
+});
+
+test("ids that follow on each other are told by the first, beyond what a number holds too", () => {
+  const first = "9007199254740993";
+  const rows = toRows({ ...COLUMNS, first, ids: null, fact_ids: null });
+
+  assert.deepEqual(
+    rows.map((row) => [row[1], row[5]]),
+    [
+      [first, { three: true }],
+      ["9007199254740994", { seven: true }],
+    ],
+  );
+});
+
+test("without ids of their own facts are in the order of the jobs", () => {
+  const rows = toRows({ ...COLUMNS, fact_ids: null });
+
+  assert.deepEqual(
+    rows.map((row) => [row[1], row[5]]),
+    [
+      ["7", { three: true }],
+      ["3", { seven: true }],
+    ],
+  );
 });
