@@ -5,6 +5,7 @@ import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
 import type { Lane } from "./lane.ts";
 import { isOutage, type Link } from "./link.ts";
+import { SWEEP } from "./marks.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch } from "./settlement-text.ts";
@@ -37,6 +38,8 @@ export interface Phase {
 
 /** Calls of a lane that are under way at a time: while the database works for one, the other's jobs run. */
 const MOST_CALLS = 2;
+/** A claim that brings no more than this, of more that it could take, has emptied a queue of little to do. */
+const FEW = 4;
 /** Between two claims that look at everything and not just beyond the mark. */
 const SWEEP_MS = 200;
 /** After work ran out it often comes back soon; so the first looks are quick. */
@@ -55,22 +58,24 @@ export async function runLane(
   const { link, settings, settlements, phase } = parts;
   const { clock, logger } = settings;
   const calls = new Set<Promise<void>>();
-  const call = async (): Promise<void> => {
+  const idle = [...Array(MOST_CALLS).keys()];
+  const call = async (number: number): Promise<void> => {
     lane.calls += 1;
     try {
-      await step(lane, parts, signal);
+      await step(lane, number, parts, signal);
     } catch (error) {
       // Nothing in a step is known to throw. If something does, the lane must go on all the same.
       logger.error("worker.step_failed", { lane: lane.name, error });
       lane.notBefore = clock.now() + FAULT_WAIT_MS;
     } finally {
       lane.calls -= 1;
+      idle.push(number);
     }
   };
   const isOver = (): boolean =>
     signal.aborted || (phase.isClosing && settlements.size === 0 && lane.calls === 0);
   while (!isOver()) {
-    const wait = lane.calls >= MOST_CALLS ? Infinity : dueAt(lane, parts) - clock.now();
+    const wait = idle.length === 0 ? Infinity : dueAt(lane, parts) - clock.now();
     if (wait > 0) {
       await lane.wakeup.sleep(wait);
       continue;
@@ -78,7 +83,7 @@ export async function runLane(
     if (lane.isStalled(clock.now())) giveBack(lane, parts);
     await link.ready(signal);
     if (signal.aborted) break;
-    const underWay = call().finally(() => {
+    const underWay = call(idle.pop() ?? 0).finally(() => {
       calls.delete(underWay);
       lane.wakeup.wake();
     });
@@ -104,18 +109,26 @@ function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
   for (const attempt of lane.takeAll()) verdicts.giveBack(attempt);
 }
 
-async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Promise<void> {
+async function step(
+  lane: Lane,
+  call: number,
+  parts: LaneLoopParts,
+  signal: AbortSignal,
+): Promise<void> {
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
-  const limit = !phase.isStopping && lane.canClaim ? lane.claimLimit : 0;
+  // What has ended is told without a look at the queue when that is not due: the answer waits for the disk.
+  const mayClaim = !phase.isStopping && lane.canClaim && clock.now() >= lane.nextClaimAt;
+  const limit = mayClaim ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
   lane.claiming += limit;
   try {
     const sentAt = clock.now();
-    if (sentAt >= lane.sweepAt && !lane.isTurn) lane.mark = null;
-    if (lane.mark === null) lane.sweepAt = sentAt + SWEEP_MS;
+    const isSweep = lane.marks.hasPlace && sentAt >= lane.sweepAt;
+    const mark = isSweep ? SWEEP : lane.marks.get(call);
+    if (isSweep || mark === null) lane.sweepAt = sentAt + SWEEP_MS;
     const workCount = phase.workCount;
     const request = {
       ...encodeBatch(batch),
@@ -123,7 +136,7 @@ async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Prom
       worker: parts.worker(),
       limit,
       leaseMs,
-      mark: lane.mark,
+      mark,
     };
     const { answer, size } = await link.claim((patience) =>
       advance(settings.sql, request, patience),
@@ -136,7 +149,10 @@ async function step(lane: Lane, parts: LaneLoopParts, signal: AbortSignal): Prom
     if (limit === 0) return;
     if (answer.jobs.length > 0) {
       // From the moment of sending: the lease began some time after that.
+      lane.marks.set(call, answer.mark);
       take(lane, answer, size, limit, sentAt + leaseMs, parts);
+      const isFew = answer.jobs.length <= FEW && answer.jobs.length < limit;
+      if (isFew && !phase.isStopping) await armBell(parts);
     } else {
       lane.emptyAtWork = workCount;
       await rest(lane, answer.next_due_in_ms, parts);
@@ -162,12 +178,9 @@ function take(
   const count = answer.jobs.length;
   phase.workCount += 1;
   doorbell.disarm();
-  lane.mark = answer.mark === null ? null : JSON.stringify(answer.mark);
-  lane.isTurn = answer.mark !== null && answer.mark.fair !== undefined;
   lane.emptyClaims = 0;
   const isFull = count === limit;
-  // Two claims that take turns among the same tenants would meet the same tokens.
-  lane.isFlowing = isFull && !lane.isTurn;
+  lane.isFlowing = isFull;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);
@@ -177,21 +190,13 @@ function take(
 
 /** Nothing to claim: asks to be woken where that is possible, and says when to look again. */
 async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts): Promise<void> {
-  const { settings, doorbell, link, phase } = parts;
+  const { settings, doorbell, phase } = parts;
   const { clock, random, pollIntervalMs } = settings;
-  lane.mark = null;
+  lane.marks.clear();
   lane.isFlowing = false;
   lane.emptyClaims += 1;
   phase.onIdle();
-  if (doorbell.isListening && !doorbell.isArmed && !link.isDown) {
-    try {
-      // After it every lane looks once more: a job may have come before the bell was armed.
-      await doorbell.arm();
-      return;
-    } catch {
-      // Then the next look is a matter of time, as without a bell.
-    }
-  }
+  if (!phase.isStopping && (await armBell(parts))) return;
   const waits: readonly number[] = doorbell.isArmed ? ARMED_WAITS_MS : EMPTY_WAITS_MS;
   const poll =
     Math.min(waits[lane.emptyClaims - 1] ?? pollIntervalMs, pollIntervalMs) *
@@ -199,6 +204,19 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
   // Due already, and not to be had: somebody else is at it. Don't run against a closed door.
   const due = Math.max(nextDueMs ?? Infinity, Math.min(lane.emptyClaims * 5, 100));
   lane.nextClaimAt = clock.now() + Math.min(poll, due);
+}
+
+/** Asks to be woken, where that is possible and not done yet; true when it was done now. */
+async function armBell({ doorbell, link }: LaneLoopParts): Promise<boolean> {
+  if (!doorbell.isListening || doorbell.isArmed || link.isDown) return false;
+  try {
+    // After it every lane looks once more: a job may have come before the bell was armed.
+    await doorbell.arm();
+    return true;
+  } catch {
+    // Then the next look is a matter of time, as without a bell.
+    return false;
+  }
 }
 
 async function failed(

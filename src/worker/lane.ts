@@ -1,6 +1,7 @@
 import type { Clock } from "../core/clock.ts";
 import type { LaneScope } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
+import { Marks } from "./marks.ts";
 import { Wakeup } from "./wakeup.ts";
 
 export interface LaneSettings {
@@ -49,10 +50,8 @@ export class Lane {
   claiming = 0;
   /** The last claim brought all that it could take: there is more. */
   isFlowing = false;
-  /** Where the last claim ended, as JSON. */
-  mark: string | null = null;
-  /** The mark tells whose turn it is among tenants, and not where to go on reading: each claim with it looks at everything. */
-  isTurn = false;
+  /** Where the last claims ended. */
+  readonly marks: Marks = new Marks();
   /** Local time of the next claim without a mark. */
   sweepAt = 0;
   /** Local time before which no claim is worth it. */
@@ -190,10 +189,10 @@ export class Lane {
 
   /** A new job may be there: look at once, and everywhere. */
   stir(): void {
-    this.emptyClaims = 1;
+    this.emptyClaims = 0;
     this.isFlowing = false;
     this.nextClaimAt = 0;
-    this.mark = null;
+    this.marks.clear();
     this.wakeup.wake();
   }
 

@@ -85,7 +85,8 @@ export class Settlements {
   complete(attempt: Attempt): void {
     const { lease } = attempt;
     this.#enter(attempt.lane, attempt.resultText?.length ?? 0);
-    if (!lease.isWhole || lease.attempts.length < LEAST_WHOLE) {
+    const size = lease.attempts.length;
+    if (!lease.isWhole || (size > 1 && size < LEAST_WHOLE)) {
       this.#ready(1);
       this.#done.push(attempt);
       return;

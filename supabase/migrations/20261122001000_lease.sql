@@ -37,8 +37,8 @@ $$;
 comment on function queue.take_suspect is
   'Deletes the oldest token of a queue and priority whose job was lost more than once; returns it, or nulls.';
 
--- p_mark is what the last claim of this caller returned, or null for a full look: {"q","p","l","at","id"} is a
--- position in one lane, {"q","p","fair"} the lane that was served last.
+-- p_mark is what the last claim of this caller returned: {"q","p","l","at","id"} is a position in one lane, {"q","p","fair"} the lane
+-- that was served last, {} a full look, and null one by a caller that does not know of much to do.
 create function queue.claim(
   p_worker_id integer, p_queue_ids integer[], p_except integer[], p_type_ids integer[], p_tenant_id integer,
   p_limit integer, p_lease_ms integer, p_mark json,
@@ -63,11 +63,23 @@ declare
   v_may_try boolean;
   v_lease_id bigint;
 begin
+  if p_mark is null and p_tenant_id is null then
+    v_part := queue.claim_few(p_worker_id, p_queue_ids, p_except, p_type_ids, p_limit, p_lease_ms);
+    if v_part.o_is_all then
+      if v_part.o_ids is not null then
+        o_ids := v_part.o_ids;
+        o_attempts := v_part.o_attempts;
+        o_leases := array_fill(v_part.o_lease_id, array[cardinality(o_ids)]);
+        o_expires_at := v_part.o_expires_at;
+      end if;
+      return;
+    end if;
+  end if;
   perform queue.promote_due();
   v_lines := queue.lines(p_queue_ids, p_except, p_type_ids);
 
   if p_mark ->> 'at' is not null and (p_mark ->> 'q')::integer = any (v_lines) then
-    select * into v_part from queue.take_lane(
+    v_part := queue.take_lane(
       (p_mark ->> 'q')::integer, (p_mark ->> 'p')::smallint, (p_mark ->> 'l')::integer, p_type_ids, null,
       (p_mark ->> 'at')::timestamptz, (p_mark ->> 'id')::bigint, v_rest);
     if v_part.o_ids is not null then
@@ -139,7 +151,7 @@ begin
     loop
       exit when v_rest = 0;
       if v_may_try then
-        select * into v_part from queue.take_suspect(
+        v_part := queue.take_suspect(
           v_head.queue_id, v_head.priority, case when p_tenant_id is not null then v_head.lane end, p_type_ids,
           v_head.filter_tenant_id);
         if v_part.o_id is not null then
@@ -156,7 +168,7 @@ begin
         else ceil(v_rest / v_head.n_left::double precision)
       end;
       if v_head.is_shared then
-        select * into v_part from queue.take_fair(
+        v_part := queue.take_fair(
           v_head.queue_id, v_head.priority,
           case
             when (p_mark ->> 'q')::integer = v_head.queue_id and (p_mark ->> 'p')::smallint = v_head.priority
@@ -164,7 +176,7 @@ begin
           end, p_type_ids, v_share);
         o_mark := json_build_object('q', v_head.queue_id, 'p', v_head.priority, 'fair', v_part.o_last_lane);
       else
-        select * into v_part from queue.take_lane(
+        v_part := queue.take_lane(
           v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,
           '-infinity', 0, v_share);
         o_mark := case when v_part.o_last_at is not null and v_head.lot is null then json_build_object(

@@ -128,10 +128,13 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  if exists (select from queue.cancellations) then
-    delete from queue.cancellations as request where request.job_id = any (p_ids);
+  if p_ids is null or not (
+    exists (select from queue.cancellations) or exists (select from queue.dependencies)
+  ) then
+    return;
   end if;
-  if p_ids is not null and exists (select from queue.dependencies) then
+  delete from queue.cancellations as request where request.job_id = any (p_ids);
+  if exists (select from queue.dependencies) then
     perform queue.parents_ended(p_ids, array_fill('completed'::queue.job_status, array[cardinality(p_ids)]));
   end if;
 end;

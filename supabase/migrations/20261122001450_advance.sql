@@ -3,8 +3,8 @@
 --
 -- Locks: leases in id order, children's tokens, then tokens of the claim with skip locked.
 
-create function queue.squeeze(p_values integer[])
-returns integer[]
+create function queue.squeeze(p_values bigint[])
+returns bigint[]
 language plpgsql
 immutable
 parallel safe
@@ -21,8 +21,10 @@ comment on function queue.squeeze is 'One element for an array whose elements ar
 
 -- By columns, and what is the same for all jobs once: a JSON object for each job would cost more than finding it. The payloads are
 -- put together without being parsed again.
-create function queue.job_columns(p_ids bigint[], p_attempts smallint[], p_leases bigint[])
-returns json
+create function queue.job_columns(
+  p_ids bigint[], p_attempts smallint[], p_leases bigint[],
+  out o_jobs json, out o_may_run_once boolean
+)
 language plpgsql
 stable
 set search_path = ''
@@ -33,6 +35,9 @@ as $$
 declare
   v_first bigint := (select min(given.id) from unnest(p_ids) as given (id));
   v_last bigint := (select max(given.id) from unnest(p_ids) as given (id));
+  -- Mostly the ids follow on each other: then one walk through the index finds all.
+  v_is_run boolean := v_last - v_first + 1 = cardinality(p_ids);
+  v_is_same_order boolean;
   v_fact record;
   v_types integer[];
   v_queues integer[];
@@ -47,22 +52,32 @@ begin
     array_agg(floor(date_part('epoch', fact.scheduled_at) * 1000)::bigint) as scheduled,
     json_agg(fact.options) filter (where fact.options is not null) as options,
     array_agg(fact.id) filter (where fact.options is not null) as with_options,
-    bool_and(fact.scheduled_at is null) as is_unscheduled
+    bool_and(fact.scheduled_at is null) as is_unscheduled,
+    bool_or(fact.max_retries = 0) as may_run_once
   into v_fact
-  from queue.jobs as fact where fact.id = any (p_ids) and fact.id between v_first and v_last;
-  v_types := queue.squeeze(v_fact.types);
-  v_queues := queue.squeeze(v_fact.queues);
-  v_tenants := queue.squeeze(v_fact.tenants);
+  from (
+    select job.* from queue.jobs as job
+    where v_is_run and job.id between v_first and v_last
+    union all
+    select job.* from queue.jobs as job
+    where not v_is_run and job.id = any (p_ids) and job.id between v_first and v_last
+  ) as fact;
+  v_types := queue.squeeze(v_fact.types::bigint[]);
+  v_queues := queue.squeeze(v_fact.queues::bigint[]);
+  v_tenants := queue.squeeze(v_fact.tenants::bigint[]);
 
-  return json_build_object(
-    'ids', p_ids::text[], 'attempts', queue.squeeze(p_attempts::integer[]),
-    'leases', case when p_leases[1] = all (p_leases) then p_leases[1:1]::text[] else p_leases::text[] end,
-    -- In an order of their own.
-    'fact_ids', v_fact.ids::text[], 'payloads', v_fact.payloads,
+  o_may_run_once := v_fact.may_run_once;
+  v_is_same_order := coalesce(v_fact.ids = p_ids, false);
+  o_jobs := json_build_object(
+    'first', case when v_is_run and v_is_same_order then v_first::text end,
+    'ids', case when not v_is_run or not v_is_same_order then p_ids::text[] end,
+    'attempts', queue.squeeze(p_attempts::bigint[]), 'leases', queue.squeeze(p_leases)::text[],
+    -- All that follows is in the order of these.
+    'fact_ids', case when not v_is_same_order then coalesce(v_fact.ids, '{}')::text[] end, 'payloads', v_fact.payloads,
     'types', v_types, 'queues', v_queues, 'tenants', v_tenants,
-    'priorities', queue.squeeze(v_fact.priorities::integer[]),
-    'max_retries', queue.squeeze(v_fact.max_retries::integer[]),
-    'created', v_fact.created, 'scheduled', case when not v_fact.is_unscheduled then v_fact.scheduled end,
+    'priorities', queue.squeeze(v_fact.priorities::bigint[]),
+    'max_retries', queue.squeeze(v_fact.max_retries::bigint[]),
+    'created', queue.squeeze(v_fact.created), 'scheduled', case when not v_fact.is_unscheduled then v_fact.scheduled end,
     'options', v_fact.options, 'with_options', v_fact.with_options::text[],
     'type_names', (
       select json_object_agg(known.id, known.name) from queue.types as known where known.id = any (v_types)
@@ -77,7 +92,44 @@ begin
 end;
 $$;
 comment on function queue.job_columns is
-  'Claimed jobs as arrays, one for each column; an array of one stands for the same value in all jobs. Null without jobs.';
+  'Claimed jobs as arrays, one for each column; an array of one stands for the same value in all jobs, and a first id for ids that follow on each other. And whether one of the jobs has no retries.';
+
+-- The same for one job, which is what an idle queue has.
+create function queue.single_job(
+  p_id bigint, p_attempt smallint, p_lease_id bigint,
+  out o_jobs json, out o_may_run_once boolean
+)
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  select
+    json_build_object(
+      'ids', json_build_array(p_id::text), 'attempts', json_build_array(p_attempt),
+      'leases', json_build_array(p_lease_id::text), 'payloads', json_build_array(job.payload),
+      'types', json_build_array(type.id), 'queues', json_build_array(line.id), 'tenants', json_build_array(job.tenant_id),
+      'priorities', json_build_array(job.priority), 'max_retries', json_build_array(job.max_retries),
+      'created', json_build_array(queue.epoch_ms(job.created_at)),
+      'scheduled', case when job.scheduled_at is not null then json_build_array(queue.epoch_ms(job.scheduled_at)) end,
+      'options', case when job.options is not null then json_build_array(job.options) end,
+      'with_options', case when job.options is not null then json_build_array(p_id::text) end,
+      'type_names', json_build_object(type.id, type.name), 'queue_names', json_build_object(line.id, line.name),
+      'tenant_names', case when job.tenant_id > 0 then json_build_object(job.tenant_id, (
+        select tenant.name from queue.tenants as tenant where tenant.id = job.tenant_id
+      )) end
+    ), job.max_retries = 0
+  into o_jobs, o_may_run_once
+  from queue.jobs as job
+  join queue.types as type on type.id = job.type_id
+  join queue.queues as line on line.id = job.queue_id
+  where job.id = p_id;
+end;
+$$;
+comment on function queue.single_job is 'What job_columns returns, for one job.';
 
 -- A worker whose answer got lost settles again: what stands already as it wanted is not refused.
 create function queue.was_settled(p_lease_id bigint, p_job_id bigint, p_outcome text)
@@ -131,13 +183,23 @@ as $$
 declare
   v_done record;
   v_claim record;
+  v_single record;
+  v_many record;
+  v_ids bigint[];
+  v_expires_at timestamptz;
+  v_mark json;
   v_lost_leases bigint[];
   v_lost_ids bigint[];
   v_rest_leases bigint[];
   v_rest_ids bigint[];
   v_statuses json;
   v_lost_wholes bigint[];
+  v_is_settling boolean := p_whole_leases is not null or p_done_ids is not null or p_rest is not null;
   v_jobs json;
+  v_may_run_once boolean := false;
+  v_refused json := json_build_array();
+  v_retries json := json_build_object();
+  v_next_due_in_ms numeric;
 begin
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
   if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
@@ -177,44 +239,46 @@ begin
   end if;
 
   if p_limit > 0 then
-    select * into v_claim from queue.claim(
-      p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, null, p_limit, p_lease_ms, p_mark);
-  else
-    select null::bigint[] as o_ids, null::smallint[] as o_attempts, null::bigint[] as o_leases,
-      null::timestamptz as o_expires_at, null::json as o_mark into v_claim;
+    v_claim := queue.claim(p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, null, p_limit, p_lease_ms, p_mark);
+    v_ids := v_claim.o_ids;
+    v_expires_at := v_claim.o_expires_at;
+    v_mark := v_claim.o_mark;
+    if v_ids is not null then
+      if cardinality(v_ids) = 1 then
+        v_single := queue.single_job(v_ids[1], v_claim.o_attempts[1], v_claim.o_leases[1]);
+        v_jobs := v_single.o_jobs;
+        v_may_run_once := v_single.o_may_run_once;
+      else
+        v_many := queue.job_columns(v_ids, v_claim.o_attempts, v_claim.o_leases);
+        v_jobs := v_many.o_jobs;
+        v_may_run_once := v_many.o_may_run_once;
+      end if;
+    end if;
   end if;
-
-  v_jobs := case when v_claim.o_ids is not null
-    then queue.job_columns(v_claim.o_ids, v_claim.o_attempts, v_claim.o_leases) end;
   -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
   -- known. So a call that only claims need not wait for the disk, unless a job of it may run only once. The lease's number may
   -- be given once more then, which is why what a worker settles must be its own.
-  if p_whole_leases is null and p_done_ids is null and coalesce(jsonb_array_length(p_rest), 0) = 0
-    and not exists (select from json_array_elements_text(v_jobs -> 'max_retries') as job (max_retries) where job.max_retries = '0')
-  then
+  if not v_is_settling and not v_may_run_once then
     perform set_config('synchronous_commit', 'off', true);
   end if;
 
+  if v_lost_ids is not null then
+    select json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)) into v_refused
+    from unnest(v_lost_leases, v_lost_ids) as lost (lease_id, job_id);
+  end if;
+  if v_rest_ids is not null then
+    select coalesce(json_object_agg(token.id::text,
+      greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))), '{}') into v_retries
+    from queue.scheduled as token where token.id = any (v_rest_ids);
+  end if;
+  if v_ids is null and p_limit > 0 then
+    select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000)) into v_next_due_in_ms
+    from queue.scheduled as token order by token.at limit 1;
+  end if;
   return json_build_object(
-    'refused', (
-      select coalesce(json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)), '[]')
-      from unnest(v_lost_leases, v_lost_ids) as lost (lease_id, job_id)
-    ),
-    'lost', v_lost_wholes::text[],
-    'statuses', coalesce(v_statuses, '{}'),
-    'retry_in_ms', (
-      select coalesce(json_object_agg(token.id::text,
-        greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))), '{}')
-      from queue.scheduled as token where token.id = any (v_rest_ids)
-    ),
-    'now', queue.epoch_ms(queue.clock()),
-    'expires_at', queue.epoch_ms(v_claim.o_expires_at),
-    'jobs', v_jobs,
-    'mark', v_claim.o_mark,
-    'next_due_in_ms', case when v_claim.o_ids is null and p_limit > 0 then (
-      select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))
-      from queue.scheduled as token order by token.at limit 1
-    ) end
+    'refused', v_refused, 'lost', v_lost_wholes::text[], 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,
+    'now', queue.epoch_ms(queue.clock()), 'expires_at', queue.epoch_ms(v_expires_at),
+    'jobs', v_jobs, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms
   );
 end;
 $$;

@@ -100,9 +100,9 @@ describeOnEachServer("a claim that goes on from its mark", (context) => {
     const { late, mark } = await producer.begin(async (tx) => {
       const [made] = await tx<{ id: string }[]>`select public.enqueue_job('commit') as id`;
       await enqueue("commit");
+      await enqueue("commit");
       return { late: only(made).id, mark: (await claim(["commit"], null)).mark };
     });
-    await enqueue("commit");
     const marked = await claim(["commit"], mark);
     const sweep = await claim(["commit"], null);
 

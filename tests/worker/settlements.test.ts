@@ -82,9 +82,9 @@ test("jobs of a small lease wait for nobody", () => {
 test("what is held back is not sent with others, and is sent when its time is over", () => {
   const { settlements, lease, complete, clock } = rig();
   const large = lease(40);
-  const small = lease(1);
+  const small = lease(2);
   complete(large, 0, 10);
-  complete(small, 0, 1);
+  complete(small, 0, 2);
 
   assert.deepEqual(settlements.take(false).done, small.attempts);
   assert.equal(settlements.size, 10);
@@ -94,6 +94,14 @@ test("what is held back is not sent with others, and is sent when its time is ov
 
   complete(large, 10, 40);
   assert.equal(settlements.take(false).done.length, 30, "the rest of it is not held back again");
+});
+
+test("a lease of one job is settled as one", () => {
+  const { settlements, lease, complete } = rig();
+  const single = lease(1);
+  complete(single, 0, 1);
+
+  assert.deepEqual(settlements.take(false), { whole: [single], done: [], rest: [] });
 });
 
 test("a job that ends otherwise takes its lease apart", () => {

@@ -1,0 +1,44 @@
+import type { AdvanceAnswer } from "../db/worker-functions.ts";
+
+/** A look at everything, by one who knows that there is much to do. */
+export const SWEEP = "{}";
+
+/**
+ * Where a lane's next claim goes on. In one tenant's line all calls share the place. Where tenants take turns each of the calls that
+ * may be under way at a time goes round by itself: with the same start they would meet the same tenants.
+ */
+export class Marks {
+  #place: string | null = null;
+  #turns: (string | null)[] = [];
+  /** Tenants take turns. Then a mark tells whose turn it is, and each claim looks at everything. */
+  isTurn = false;
+
+  /** The mark for this call, as JSON; null where nothing is known of much to do. */
+  get(call: number): string | null {
+    return this.isTurn ? (this.#turns[call] ?? null) : this.#place;
+  }
+
+  set(call: number, mark: AdvanceAnswer["mark"]): void {
+    const text = mark && JSON.stringify(mark);
+    this.isTurn = mark?.fair !== undefined;
+    if (this.isTurn) {
+      this.#turns[call] = text;
+      this.#place = null;
+    } else {
+      this.#turns = [];
+      this.#place = text;
+    }
+  }
+
+  /** Whether claims go on from a place, so that what lies before it is not seen. */
+  get hasPlace(): boolean {
+    return this.#place !== null;
+  }
+
+  /** As if nothing was claimed yet. */
+  clear(): void {
+    this.#place = null;
+    this.#turns = [];
+    this.isTurn = false;
+  }
+}
