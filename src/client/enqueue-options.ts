@@ -38,16 +38,27 @@ export type JobReference = string | { readonly id: string };
 
 /** Checks input and options and puts them into the words of the database. */
 export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions): Promise<NewJob> {
+  const payload = await encodeInput(job, input);
+  return { ...jobDetails(job, options), payload };
+}
+
+/** The input as JSON text, checked. A promise only if the job's schema is asynchronous. */
+export function encodeInput(job: Job, input: unknown): string | Promise<string> {
   const payload = encodePayload(input);
+  if (!job.input) return payload;
   // Only a check: what is stored is the input as given, so a schema may transform. Checked is what the worker will see: a Date for
   // example is a text by then.
-  if (job.input) await parseInput(job, JSON.parse(payload));
+  const parsed = parseInput(job, JSON.parse(payload));
+  return parsed instanceof Promise ? parsed.then(() => payload) : payload;
+}
+
+/** All of a new job but its payload. */
+export function jobDetails(job: Job, options: EnqueueOptions): Omit<NewJob, "payload"> {
   if (options.at && options.delay !== undefined) {
     throw refused("delay", 'must not come together with "at"', options.delay);
   }
   return {
     type: job.type,
-    payload,
     priority: checkPriority(options.priority) ?? job.priority,
     scheduledAt: options.at && isoTime(options.at),
     delayMs: options.delay === undefined ? undefined : delayMs(options.delay),

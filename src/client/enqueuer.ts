@@ -3,7 +3,7 @@ import { InvalidPayloadError } from "../core/errors.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
 import type { ResultOptions } from "./await-result.ts";
-import { type EnqueueOptions, toNewJob } from "./enqueue-options.ts";
+import { type EnqueueOptions, encodeInput, jobDetails, toNewJob } from "./enqueue-options.ts";
 import { buildFlow, type Flow } from "./flow.ts";
 
 /** A job that is durable once the transaction it was enqueued in has committed. */
@@ -57,9 +57,12 @@ export function createEnqueuer(
     },
     async enqueueMany(job, inputs, options = {}) {
       const jobs: NewJob[] = [];
+      // What holds for all is looked at once, and nothing is awaited that is there already: there may be many.
+      const detailsOf = toDetails(job, options);
       for (const [index, input] of inputs.entries()) {
-        const own = typeof options === "function" ? options(input, index) : options;
-        jobs.push(await atIndex(index, toNewJob(job, input, own)));
+        const encoded = atIndex(index, () => encodeInput(job, input));
+        const payload = typeof encoded === "string" ? encoded : await encoded;
+        jobs.push({ ...detailsOf(input, index), payload });
       }
       const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
       return made.map(toHandle) as EnqueuedJob<never>[];
@@ -68,15 +71,31 @@ export function createEnqueuer(
   };
 }
 
-async function atIndex<T>(index: number, check: Promise<T>): Promise<T> {
-  try {
-    return await check;
-  } catch (error) {
+function toDetails<Input>(
+  job: Job,
+  options: EnqueueOptions | ((input: Input, index: number) => EnqueueOptions),
+): (input: Input, index: number) => Omit<NewJob, "payload"> {
+  if (typeof options === "function") {
+    return (input, index) => jobDetails(job, options(input, index));
+  }
+  const details = jobDetails(job, options);
+  return () => details;
+}
+
+/** Names the element that an error is about. */
+function atIndex<T>(index: number, check: () => T | Promise<T>): T | Promise<T> {
+  const located = (error: unknown): never => {
     if (!(error instanceof InvalidPayloadError)) throw error;
     throw new InvalidPayloadError(
       `[${index}]${error.path === "" || error.path.startsWith("[") ? "" : "."}${error.path}`,
       error.reason,
       { cause: error },
     );
+  };
+  try {
+    const checked = check();
+    return checked instanceof Promise ? checked.catch(located) : checked;
+  } catch (error) {
+    return located(error);
   }
 }

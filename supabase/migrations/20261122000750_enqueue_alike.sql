@@ -46,18 +46,19 @@ begin
       raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
     end if;
   end if;
-  select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo
-  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
+  select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo,
+    settings.max_payload_bytes
+  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo, v_limit
   from queue.types as type
   join queue.queues as line on line.name = coalesce(p_queue, p_type)
   join queue.type_queues as pair on pair.type_id = type.id and pair.queue_id = line.id
   left join queue.tenants as tenant on tenant.name = p_tenant_id
+  cross join queue.settings
   where type.name = p_type;
 
-  select settings.max_payload_bytes into v_limit from queue.settings;
-  select item.payload into v_large from jsonb_array_elements(p_payloads) as item (payload)
-  where pg_column_size(item.payload) > v_limit limit 1;
-  perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
+  if v_rank is null or p_scheduled_at is not null or p_max_retries is not null then
+    perform queue.check_job('{}', coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
+  end if;
   if p_options is not null then
     perform queue.check_options(p_options);
   end if;
@@ -81,20 +82,27 @@ begin
       case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
       v_max_retries, v_rank, input.payload, p_options
     from input
-  ),
-  later as (
-    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
-    select input.id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
-    from input where v_is_future
-  ),
-  now_ready as (
-    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
-    select input.id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
-    from input where not v_is_future
   )
-  select array_agg(input.id) into v_ids from input;
+  select array_agg(input.id), (array_agg(input.payload) filter (where pg_column_size(input.payload) > v_limit))[1]
+  into v_ids, v_large
+  from input;
+  if v_limit is null or v_large is not null then
+    -- The names were new, or one of the payloads is too large: look again, and raise.
+    select item.payload into v_large from jsonb_array_elements(p_payloads) as item (payload), queue.settings
+    where pg_column_size(item.payload) > settings.max_payload_bytes limit 1;
+    perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
+  end if;
 
-  if not v_is_future and exists (select from queue.bells as bell where bell.queue_id = v_queue_id) then
+  if v_is_future then
+    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+    select made.id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
+    from unnest(v_ids) as made (id);
+    return v_ids;
+  end if;
+  insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+  select made.id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
+  from unnest(v_ids) as made (id);
+  if exists (select from queue.bells as bell where bell.queue_id = v_queue_id) then
     perform queue.ring(v_queue_id, cardinality(v_ids));
   end if;
   return v_ids;
