@@ -11,6 +11,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { build } from "./build.ts";
 import { knownLoads } from "./loads/known.ts";
 import type { Case, Load, Sizes } from "./loads/load.ts";
 import { describeMachine } from "./machine.ts";
@@ -78,6 +79,7 @@ if (!existsSync(`${here}node_modules`)) {
   execFileSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
 }
 
+build();
 const results: Result[] = [];
 const failures: string[] = [];
 

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { scriptOf } from "./build.ts";
 import type { PeerUnderTest } from "./peers/known.ts";
 import type { Answers, News, Order, OrderOf, Ran } from "./peers/protocol.ts";
 import { cpuSeconds, memoryMb } from "./proc.ts";
@@ -20,8 +21,7 @@ export class PeerProcess {
   #onRan: (ran: Ran) => void = () => undefined;
 
   constructor(peer: PeerUnderTest, url: string) {
-    const script = fileURLToPath(new URL(`./peers/${peer.script}`, import.meta.url));
-    this.#child = spawn(node, ["--disable-warning=ExperimentalWarning", script], {
+    this.#child = spawn(node, [scriptOf(peer.script)], {
       env: {
         ...process.env,
         BENCH_DATABASE_URL: url,

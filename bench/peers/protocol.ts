@@ -56,6 +56,13 @@ export type Order =
   /** Enqueues bystanders at a steady rate until the process ends. */
   | { readonly kind: "pace"; readonly perSecond: number }
   | { readonly kind: "work"; readonly options: WorkOptions }
+  /** The same waits with no queue around them: what so many slots can do in this process. */
+  | {
+      readonly kind: "bare";
+      readonly jobs: number;
+      readonly slots: number;
+      readonly waitMs: number;
+    }
   | { readonly kind: "count" }
   | { readonly kind: "lonely" }
   /** Stops working; what handlers have finished is written when this is done. */
@@ -81,6 +88,7 @@ export interface Answers {
   readonly emit: readonly Stamp[];
   readonly pace: null;
   readonly work: null;
+  readonly bare: { readonly seconds: number };
   readonly count: Count;
   readonly lonely: number | null;
   readonly settle: readonly Stamp[];

@@ -99,6 +99,16 @@ class Served {
     return null;
   }
 
+  async bare({ jobs, slots, waitMs }: OrderOf<"bare">): Promise<Answers["bare"]> {
+    let next = 0;
+    const begin = now();
+    const loop = async (): Promise<void> => {
+      while (next++ < jobs) await sleep(waitMs);
+    };
+    await Promise.all(Array.from({ length: slots }, loop));
+    return { seconds: (now() - begin) / 1000 };
+  }
+
   count(): Promise<Answers["count"]> {
     return this.#peer.count();
   }
