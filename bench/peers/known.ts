@@ -73,6 +73,7 @@ export const knownPeers: readonly PeerUnderTest[] = [
     store: "postgres",
     abilities: ["single", "drain", "postgres"],
   },
+  { name: "floor-wake", script: "floor-wake.ts", store: "postgres", abilities: ["wake"] },
   // Its drain is the floor's.
   { name: "floor-copy", script: "floor.ts", variant: "copy", store: "postgres", abilities: [] },
 ];

@@ -1,3 +1,5 @@
+import { idsFrom } from "./id-runs.ts";
+
 /** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
 export type ClaimedRow = readonly [
   lease: string,
@@ -94,9 +96,4 @@ function named(
   if (column.length > 1) return (at) => names[column[at] as number];
   const name = names[column[0] as number];
   return () => name;
-}
-
-function idsFrom(first: string, count: number): string[] {
-  const start = BigInt(first);
-  return Array.from({ length: count }, (_, at) => String(start + BigInt(at)));
 }

@@ -1,4 +1,5 @@
 import { callJson, numberArray } from "./call.ts";
+import { idsFrom } from "./id-runs.ts";
 import type { Queryable } from "./sql.ts";
 
 /** A job to be made, in the words of the database. What is left out gets the database's default. */
@@ -96,14 +97,17 @@ async function enqueueAlike(
   job: NewJob,
   jobs: readonly NewJob[],
 ): Promise<MadeJob[]> {
-  const ids = (await callJson(
+  const made = (await callJson(
     db,
-    `select to_json(queue.enqueue_alike(p_type => $1::text, p_payloads => $2::text::jsonb,
+    `select case when made.ids[cardinality(made.ids)] - made.ids[1] + 1 = cardinality(made.ids)
+         then json_build_object('first', made.ids[1]::text)
+         else json_build_object('ids', made.ids::text[]) end::text
+     from queue.enqueue_alike(p_type => $1::text, p_payloads => $2::text::jsonb,
        p_priority => coalesce($3::text, 'normal'),
        p_scheduled_at => coalesce($4::text::timestamptz,
          queue.clock() + $5::text::double precision * interval '1 millisecond'),
        p_tenant_id => $6::text, p_queue => $7::text, p_max_retries => $8::text::integer,
-       p_options => $9::text::jsonb)::text[])::text`,
+       p_options => $9::text::jsonb) as made (ids)`,
     [
       job.type,
       `[${jobs.map(({ payload }) => payload).join(",")}]`,
@@ -115,7 +119,8 @@ async function enqueueAlike(
       job.maxRetries === undefined ? null : String(job.maxRetries),
       job.options ? JSON.stringify(job.options) : null,
     ],
-  )) as string[];
+  )) as { first: string; ids?: undefined } | { ids: string[] };
+  const ids = made.ids ?? idsFrom(made.first, jobs.length);
   return ids.map((id) => ({ id, outcome: "created" }));
 }
 

@@ -154,6 +154,20 @@ describeOnEachServer("enqueue", (context) => {
     assert.deepEqual(await queue.enqueueMany(plain, []), []);
   });
 
+  it("tells the ids of many jobs whether they follow on each other or not", async () => {
+    const letters = ["a", "b", "c"];
+    const near = await queue.enqueueMany(plain, letters);
+    await context.db.superSql`alter sequence queue.job_ids increment by 7`;
+    const apart = await queue.enqueueMany(plain, letters);
+    await context.db.superSql`alter sequence queue.job_ids increment by 1`;
+
+    const rows = await Promise.all([...near, ...apart].map((job) => queue.get(job)));
+    assert.deepEqual(
+      rows.map((row) => row.payload),
+      [...letters, ...letters],
+    );
+  });
+
   it("holds a job back until the jobs it depends on are done; unknown ones are refused", async () => {
     const parent = await queue.enqueue(plain, {});
     const child = await queue.enqueue(plain, {}, { dependsOn: [parent] });
