@@ -3,6 +3,7 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 const FOUNDATION = migration("foundation");
 const CLAIM = migration("claim");
 const LEASE = migration("lease");
+const FEW = migration("few");
 
 /** Bugs in how jobs are taken. */
 export const CLAIM_MUTANTS: readonly Mutant[] = [
@@ -23,6 +24,7 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     bug: "a claim does not count the attempt, so a job that kills its worker is tried for ever",
     edits: [
       { file: CLAIM, from: "(taken.attempt + 1)::smallint", to: "taken.attempt", every: true },
+      { file: FEW, from: "(taken.attempt + 1)::smallint", to: "taken.attempt", every: true },
       {
         file: LEASE,
         from: "returning id, attempt + 1, crashes",
@@ -146,5 +148,68 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     LEASE,
     ["o_expires_at := queue.clock() +", "o_expires_at := now() +"],
     [sqlTest("rescue"), sqlTest("claim"), PROPERTY],
+  ),
+  plant(
+    "few-without-skip-locked",
+    "where there is little to do claimers wait for each other",
+    FEW,
+    ["for update skip locked", "for update"],
+    [race("claim")],
+  ),
+  plant(
+    "few-ignores-pause",
+    "where there is little to do a paused queue is served",
+    FEW,
+    ["and not (select line.is_paused from queue.queues as line where line.id = token.queue_id)", ""],
+    [sqlTest("pause"), PROPERTY],
+  ),
+  plant(
+    "few-ignores-types",
+    "where there is little to do a claim gets jobs of other types",
+    FEW,
+    ["and (p_type_ids is null or token.type_id = any (p_type_ids))", ""],
+    [sqlTest("claim")],
+  ),
+  plant(
+    "few-ignores-except",
+    "where there is little to do the lane of all other queues serves those that have a lane",
+    FEW,
+    ["and (p_except is null or token.queue_id <> all (p_except))", ""],
+    [sqlTest("advance")],
+  ),
+  plant(
+    "few-ignores-queues",
+    "where there is little to do a lane serves all queues",
+    FEW,
+    ["and (p_queue_ids is null or token.queue_id = any (p_queue_ids))", ""],
+    [sqlTest("advance")],
+  ),
+  plant(
+    "few-takes-more",
+    "a claim brings more than it was to",
+    FEW,
+    ["count(*) <= p_limit and", "count(*) <= p_limit + 1 and"],
+    [sqlTest("claim")],
+  ),
+  plant(
+    "few-leases-suspects-together",
+    "where there is little to do a job that was lost shares its lease",
+    FEW,
+    ["and not bool_or(token.crashes > 0)", ""],
+    [sqlTest("claim"), sqlTest("suspects")],
+  ),
+  plant(
+    "few-forgets-the-due",
+    "while anything is pending no scheduled job becomes ready",
+    FEW,
+    [") and not exists (select from queue.scheduled as due where due.at <= v_now) as is_all", ") as is_all"],
+    [sqlTest("claim"), PROPERTY],
+  ),
+  plant(
+    "few-newest-first",
+    "where there is little to do the newest job goes first",
+    FEW,
+    ["array_agg(taken.id order by taken.priority, taken.at, taken.id)", "array_agg(taken.id order by taken.priority, taken.at desc, taken.id)"],
+    [sqlTest("claim"), sqlTest("advance")],
   ),
 ];

@@ -1,10 +1,18 @@
 import assert from "node:assert/strict";
 import { beforeEach, it } from "node:test";
-import { describeOnEachServer } from "../support/suite.ts";
+import { describeOnEachServer, type SuiteContext } from "../support/suite.ts";
 import { only, refusal, rigOf } from "./rig.ts";
 
-describeOnEachServer("get_next_job", (context) => {
-  beforeEach(() => rigOf(context.db).clear());
+// What is pending alone is claimed by a way of its own.
+describeOnEachServer("get_next_job", (context) => suite(context, false));
+describeOnEachServer("get_next_job beside the work of others", (context) => suite(context, true));
+
+function suite(context: SuiteContext, isCrowded: boolean): void {
+  beforeEach(async () => {
+    const { clear, crowd } = rigOf(context.db);
+    await clear();
+    if (isCrowded) await crowd();
+  });
 
   it("hands out a pending job with all that a worker needs", async () => {
     const { claim, enqueue, row } = rigOf(context.db);
@@ -304,4 +312,4 @@ describeOnEachServer("get_next_job", (context) => {
       assert.equal(await status(id), "pending");
     });
   }
-});
+}

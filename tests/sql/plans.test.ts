@@ -150,6 +150,12 @@ describeWithDatabase(
         most: 100,
       },
       {
+        what: "a producer enqueues ten",
+        statement:
+          "select queue.enqueue_alike('mail', '[1,2,3,4,5,6,7,8,9,10]', p_tenant_id => 'tenant 7')",
+        most: 500,
+      },
+      {
         what: "cleanup_stuck_jobs finds nothing",
         statement: "select public.cleanup_stuck_jobs()",
         most: 50,
@@ -313,6 +319,10 @@ describeOnEachServer(
       "select * from public.get_next_job('w')",
       "select * from public.get_next_job('w', array['a', 'b'], 10)",
       "select * from public.get_next_job('w', p_tenant_id => 't')",
+      "select queue.arm_bells(1, null, null)",
+      "select queue.enqueue_one('a')",
+      "select queue.enqueue_alike('a', '[1, 2]')",
+      "select queue.advance(1, p_whole_leases => '{1}', p_whole_sizes => '{1}', p_whole_elapsed_ms => '{1}')",
       "select public.complete_job(1, null, 1)",
       "select public.fail_job(1, 'no', true, null, 1)",
       "select queue.settle_one(1, 1, 'snoozed')",

@@ -94,6 +94,8 @@ export interface Rig {
   inMs(ms: number): Promise<Date>;
   /** Ends nothing and forgets all: no token and no lease of an earlier test is left. */
   clear(): Promise<void>;
+  /** Makes the queue look busy to every claim: jobs of a tenant of their own are pending that nobody can have. */
+  crowd(): Promise<void>;
   /** A dead letter: enqueued, claimed and failed for good. */
   bury(type: string, job?: NewJob, error?: string): Promise<string>;
 }
@@ -173,6 +175,10 @@ export function rigOf(db: TestDatabase, sql: TestSql = db.sql): Rig {
           waiting as (delete from queue.waiting), edges as (delete from queue.dependencies),
           bells as (delete from queue.bells), wishes as (delete from queue.cancellations)
         delete from queue.leases`;
+    },
+    async crowd() {
+      await rig.enqueue("crowd", { tenant: "crowd" });
+      await sql`select public.pause_queue('crowd')`;
     },
     async bury(type, job, error = "boom") {
       const started = await rig.start(type, job);
