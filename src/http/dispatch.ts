@@ -1,0 +1,232 @@
+import type { Clock } from "../core/clock.ts";
+import { deadline } from "../core/signals.ts";
+import { DispatchError, type DispatchFault } from "./dispatch-error.ts";
+import { retryAfterMs } from "./retry-after.ts";
+import { signWebhook } from "./webhook-signature.ts";
+
+/** Where jobs of a type are sent. */
+export interface Target {
+  /** For people: the name that error messages use. */
+  readonly functionName: string;
+  readonly url: string;
+  readonly method: "POST" | "PUT";
+  /** Sent with every call: credentials for example. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+  /** Standard Webhooks secrets; none leaves the call unsigned. */
+  readonly signingSecrets: readonly string[];
+}
+
+/** One try at one job, as the function gets it. */
+export interface Delivery {
+  readonly jobId: string;
+  readonly type: string;
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  readonly tenantId: string | null;
+  readonly payload: unknown;
+  /** The same for all attempts of the job. */
+  readonly idempotencyKey: string;
+  /** W3C Trace Context, where there is one. */
+  readonly traceparent?: string;
+}
+
+/** What the function's answer means. */
+export type Dispatched =
+  | { readonly kind: "completed"; readonly status: number; readonly result: unknown }
+  /** It works on, and tells the end itself. */
+  | { readonly kind: "accepted"; readonly status: number }
+  | {
+      readonly kind: "failed";
+      readonly status: number | null;
+      readonly error: DispatchError;
+      readonly retryable: boolean;
+      readonly retryAfterMs?: number;
+    };
+
+export interface DispatchTools {
+  readonly fetch: typeof globalThis.fetch;
+  readonly clock: Clock;
+  /** The time of day, in milliseconds since 1970. */
+  readonly epochMs: () => number;
+  /** The attempt's: when it aborts, the call is given up and the reason thrown. */
+  readonly signal: AbortSignal;
+}
+
+/** The most of an answer that is read. */
+const MOST_CHARS = 1024 * 1024;
+/** The most of an answer that is quoted in an error. */
+const MOST_QUOTED = 500;
+/** Statuses by which a function asks to be left alone for a while. */
+const BUSY: readonly number[] = [408, 425, 429, 503];
+
+/** Sends a job to its function and says what the answer means. Rejects only with the reason of the given signal. */
+export async function dispatch(
+  delivery: Delivery,
+  target: Target,
+  { fetch, clock, epochMs, signal }: DispatchTools,
+): Promise<Dispatched> {
+  const body = JSON.stringify({
+    id: delivery.jobId,
+    type: delivery.type,
+    attempt: delivery.attempt,
+    max_attempts: delivery.maxAttempts,
+    tenant_id: delivery.tenantId,
+    payload: delivery.payload,
+  });
+  const limit = deadline(
+    target.timeoutMs,
+    () => new Error(`no answer within ${target.timeoutMs} ms`),
+    signal,
+    clock,
+  );
+  try {
+    const response = await fetch(target.url, {
+      method: target.method,
+      headers: await headersOf(delivery, target, body, epochMs()),
+      body,
+      redirect: "error",
+      signal: limit.signal,
+    });
+    const text = await readText(response);
+    return verdictOf(response, text, target, epochMs());
+  } catch (error) {
+    signal.throwIfAborted();
+    return limit.signal.aborted ? timedOut(target) : unreachable(target, error);
+  } finally {
+    limit.release();
+  }
+}
+
+async function headersOf(
+  { jobId, attempt, idempotencyKey, traceparent }: Delivery,
+  { headers, signingSecrets }: Target,
+  body: string,
+  now: number,
+): Promise<Record<string, string>> {
+  const message = { id: `job_${jobId}_${attempt}`, body, sentAt: new Date(now) };
+  return {
+    ...headers,
+    "content-type": "application/json",
+    "idempotency-key": idempotencyKey,
+    ...(traceparent !== undefined && { traceparent }),
+    ...(signingSecrets.length > 0 && (await signWebhook(message, signingSecrets))),
+  };
+}
+
+/** The beginning of a body. What comes after it is not waited for. */
+async function readText(response: Response): Promise<string> {
+  if (!response.body) return "";
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    text += decoder.decode(part.value, { stream: true });
+    if (text.length > MOST_CHARS) {
+      await reader.cancel();
+      return text;
+    }
+  }
+  return text + decoder.decode();
+}
+
+function verdictOf(response: Response, text: string, target: Target, now: number): Dispatched {
+  const { status } = response;
+  if (status === 202) return { kind: "accepted", status };
+  if (status >= 200 && status < 300) return completed(status, text, target);
+  const { functionName } = target;
+  const failed = (code: DispatchFault, message: string, retryable: boolean): Dispatched => {
+    const after = BUSY.includes(status)
+      ? retryAfterMs(response.headers.get("retry-after"), now)
+      : undefined;
+    return {
+      kind: "failed",
+      status,
+      error: new DispatchError(code, status, message),
+      retryable,
+      ...(after !== undefined && { retryAfterMs: after }),
+    };
+  };
+  const said = quote(text);
+  switch (status) {
+    case 401:
+      return failed(
+        "FUNCTION_UNAUTHORIZED",
+        "Authorization failed. Check SUPABASE_SERVICE_ROLE_KEY configuration.",
+        true,
+      );
+    case 404:
+      return failed(
+        "FUNCTION_NOT_FOUND",
+        `Edge Function not found. Verify function deployment: ${functionName}`,
+        true,
+      );
+  }
+  if (BUSY.includes(status)) {
+    return failed("FUNCTION_BUSY", `${functionName} is busy (${status}): ${said}`, true);
+  }
+  if (status < 500) {
+    return failed(
+      "FUNCTION_REFUSED",
+      `${functionName} refused the job (${status}): ${said}`,
+      false,
+    );
+  }
+  return failed(
+    "FUNCTION_FAILED",
+    `Function execution failed: ${said}. Check function logs.`,
+    true,
+  );
+}
+
+function completed(status: number, text: string, { functionName }: Target): Dispatched {
+  if (text.trim() === "") return { kind: "completed", status, result: null };
+  try {
+    return { kind: "completed", status, result: JSON.parse(text) };
+  } catch (cause) {
+    const message = `${functionName} answered ${status} with something that is no JSON: ${quote(text)}`;
+    const error = new DispatchError("FUNCTION_ANSWER_INVALID", status, message, { cause });
+    // The work is done; to do it again would not make the answer better.
+    return { kind: "failed", status, error, retryable: false };
+  }
+}
+
+function timedOut({ functionName, timeoutMs }: Target): Dispatched {
+  const message = `${functionName} did not answer within ${timeoutMs} ms`;
+  const error = new DispatchError("FUNCTION_TIMEOUT", null, message);
+  return { kind: "failed", status: null, error, retryable: true };
+}
+
+function unreachable({ functionName }: Target, cause: unknown): Dispatched {
+  const message = `Network error calling ${functionName}: ${reasonOf(cause)}. Check Supabase infrastructure status.`;
+  const error = new DispatchError("FUNCTION_UNREACHABLE", null, message, { cause });
+  return { kind: "failed", status: null, error, retryable: true };
+}
+
+/** What a function said of its failure: the message of a JSON answer, or the beginning of any other. */
+function quote(text: string): string {
+  const said = messageIn(text) ?? text.trim();
+  if (said === "") return "no message";
+  return said.length > MOST_QUOTED ? `${said.slice(0, MOST_QUOTED)}…` : said;
+}
+
+function messageIn(text: string): string | undefined {
+  try {
+    const answer: unknown = JSON.parse(text);
+    if (typeof answer === "string") return answer;
+    const found = ["error", "message", "msg", "title"]
+      .map((key) => (answer as Record<string, unknown> | null)?.[key])
+      .find((value) => value !== undefined && value !== null);
+    if (typeof found === "string") return found;
+    return found === undefined ? undefined : (messageIn(JSON.stringify(found)) ?? undefined);
+  } catch {
+    return undefined;
+  }
+}
+
+/** fetch says "fetch failed"; what failed is in the cause. */
+function reasonOf(error: unknown): string {
+  const { cause } = error as { cause?: unknown };
+  const inner = cause instanceof Error && cause.message !== "" ? cause : error;
+  return inner instanceof Error ? inner.message : String(inner);
+}
