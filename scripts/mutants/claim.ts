@@ -160,7 +160,10 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "few-ignores-pause",
     "where there is little to do a paused queue is served",
     FEW,
-    ["and not (select line.is_paused from queue.queues as line where line.id = token.queue_id)", ""],
+    [
+      "and not (select line.is_paused from queue.queues as line where line.id = token.queue_id)",
+      "",
+    ],
     [sqlTest("pause"), PROPERTY],
   ),
   plant(
@@ -202,14 +205,34 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "few-forgets-the-due",
     "while anything is pending no scheduled job becomes ready",
     FEW,
-    [") and not exists (select from queue.scheduled as due where due.at <= v_now) as is_all", ") as is_all"],
+    [
+      ") and not exists (select from queue.scheduled as due where due.at <= v_now) as is_all",
+      ") as is_all",
+    ],
     [sqlTest("claim"), PROPERTY],
   ),
   plant(
     "few-newest-first",
     "where there is little to do the newest job goes first",
     FEW,
-    ["array_agg(taken.id order by taken.priority, taken.at, taken.id)", "array_agg(taken.id order by taken.priority, taken.at desc, taken.id)"],
+    [
+      "array_agg(taken.id order by taken.priority, taken.at, taken.id)",
+      "array_agg(taken.id order by taken.priority, taken.at desc, taken.id)",
+    ],
     [sqlTest("claim"), sqlTest("advance")],
+  ),
+  plant(
+    "never-alone",
+    "a worker never knows that it is the only one, and lets the database rest between its calls",
+    migration("advance"),
+    ["if cardinality(v_ids) = p_limit then", "if cardinality(v_ids) > p_limit then"],
+    [sqlTest("advance")],
+  ),
+  plant(
+    "always-alone",
+    "busy workers don't know of each other, and make more calls than the database can run",
+    migration("advance"),
+    ["v_is_alone := not exists (", "v_is_alone := true or not exists ("],
+    [sqlTest("advance")],
   ),
 ];

@@ -110,6 +110,8 @@ export interface AdvanceAnswer {
   readonly jobs: readonly ClaimedRow[];
   /** `fair`: the lane that was served last. */
   readonly mark: { readonly fair?: number } | null;
+  /** The claim brought as much as it could take, and no other worker has claimed for a second. */
+  readonly is_alone: boolean;
   /** Only without jobs: when the next scheduled job falls due. */
   readonly next_due_in_ms: number | null;
 }

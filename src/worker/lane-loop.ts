@@ -36,7 +36,10 @@ export interface Phase {
   onIdle: () => void;
 }
 
-/** Calls of a lane that are under way at a time: while the database works for one, the other's jobs run. */
+/**
+ * Calls of a lane that are under way at a time: while the database works for one, the other's jobs run. Of several busy workers each
+ * makes one: then they fill the database's time between them, and more at once cost more for each.
+ */
 const MOST_CALLS = 2;
 /** A claim that brings no more than this, of more that it could take, has emptied a queue of little to do. */
 const FEW = 4;
@@ -96,7 +99,9 @@ export async function runLane(
 function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   let due = Infinity;
   if (!phase.isStopping && lane.canClaim && lane.isHungry) due = lane.nextClaimAt;
-  if (settlements.sender === lane || (phase.isClosing && settlements.size > 0)) {
+  const isSender = settlements.sender === lane || (phase.isClosing && settlements.size > 0);
+  // Where claims go out one at a time, ends wait for the one that is under way, and go with the next.
+  if (isSender && lane.canClaim) {
     due = phase.isStopping ? 0 : Math.min(due, settlements.dueAt);
   }
   if (lane.buffered > 0 && !lane.hasFreeSlot) {
@@ -180,7 +185,7 @@ function take(
   doorbell.disarm();
   lane.emptyClaims = 0;
   const isFull = count === limit;
-  lane.isFlowing = isFull;
+  lane.isFlowing = isFull && answer.is_alone;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);

@@ -48,7 +48,7 @@ export class Lane {
   calls = 0;
   /** Jobs that those among them may bring which claim. */
   claiming = 0;
-  /** The last claim brought all that it could take: there is more. */
+  /** The last claim brought all that it could take, and no other worker is at it: a second one at a time is worth it. */
   isFlowing = false;
   /** Where the last claims ended. */
   readonly marks: Marks = new Marks();

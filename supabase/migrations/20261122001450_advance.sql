@@ -200,6 +200,7 @@ declare
   v_refused json := json_build_array();
   v_retries json := json_build_object();
   v_next_due_in_ms numeric;
+  v_is_alone boolean := false;
 begin
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
   if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
@@ -253,6 +254,15 @@ begin
         v_jobs := v_many.o_jobs;
         v_may_run_once := v_many.o_may_run_once;
       end if;
+      if cardinality(v_ids) = p_limit then
+        v_is_alone := not exists (
+          select from queue.leases as held
+          where held.worker_id < p_worker and held.claimed_at > v_expires_at - (p_lease_ms + 1000) * interval '1 millisecond'
+        ) and not exists (
+          select from queue.leases as held
+          where held.worker_id > p_worker and held.claimed_at > v_expires_at - (p_lease_ms + 1000) * interval '1 millisecond'
+        );
+      end if;
     end if;
   end if;
   -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
@@ -278,7 +288,9 @@ begin
   return json_build_object(
     'refused', v_refused, 'lost', v_lost_wholes::text[], 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,
     'now', queue.epoch_ms(queue.clock()), 'expires_at', queue.epoch_ms(v_expires_at),
-    'jobs', v_jobs, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms
+    'jobs', v_jobs, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms,
+    -- There is more than was taken, and no other worker has claimed within the last second.
+    'is_alone', v_is_alone
   );
 end;
 $$;

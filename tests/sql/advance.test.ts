@@ -213,6 +213,22 @@ describeOnEachServer("advance", (context) => {
     assert.equal(found.next_due_in_ms, null);
   });
 
+  it("tells whether there is more, and nobody else has claimed for a second", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    const other = await registerWorker(sql, "other");
+    for (let n = 0; n < 6; n += 1) await enqueue("much");
+    const claims = async (by: number, limit: number): Promise<boolean> =>
+      (await advance(sql, by, { limit })).is_alone;
+
+    assert.equal(await claims(worker, 1), true);
+    assert.equal(await claims(worker, 1), true, "its own leases don't count");
+    assert.equal(await claims(other, 1), false);
+    assert.equal(await claims(worker, 1), false);
+    await context.db.advance(2_000);
+    assert.equal(await claims(other, 1), true);
+    assert.equal(await claims(worker, 9), false, "there is no more");
+  });
+
   it("serves the queues of its lane alone", async () => {
     const { enqueue } = rigOf(context.db);
     await enqueue("l", { queue: "lane.a" });

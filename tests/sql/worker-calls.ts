@@ -13,6 +13,7 @@ export interface Answer {
   readonly expires_at: number | null;
   readonly jobs: AdvanceJob[];
   readonly mark: unknown;
+  readonly is_alone: boolean;
   readonly next_due_in_ms: number | null;
 }
 
