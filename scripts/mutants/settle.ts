@@ -211,7 +211,10 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "request-to-cancel-stays",
     "the wish to cancel outlives the job's completion",
     SETTLE,
-    ["  if exists (select from queue.cancellations) then", "  if false then"],
+    [
+      "  delete from queue.cancellations as request where request.job_id = any (p_ids);\n  if exists",
+      "  if exists",
+    ],
     [race("cancel"), sqlTest("complete")],
   ),
   plant(

@@ -75,4 +75,21 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["return whole * (1 - backoff.jitter * random);", "return whole;"],
     ["tests/core/backoff.test.ts"],
   ),
+  plant(
+    "commits-not-shared",
+    "each of many jobs that are enqueued at the same time costs a commit",
+    "src/client/shared-commits.ts",
+    ["if (waiting) waiting.push", "if (waiting && this.#gathering.size === 0) waiting.push"],
+    [workerTest("economy")],
+  ),
+  plant(
+    "broken-client-kept",
+    "a connection broke, and what the driver is asked meanwhile is never answered",
+    "src/db/sqlstate.ts",
+    [
+      "export function isConnectionBroken(",
+      "export function isConnectionBroken(_error: unknown): boolean {\n  return false;\n}\nexport function wasConnectionBroken(",
+    ],
+    ["tests/db/broken-links.test.ts"],
+  ),
 ];

@@ -43,7 +43,7 @@ export const SHIPPED_ROUTES: Routes = {
 };
 
 /** The function of a type without a route: `ingest_slack` is handled by `ingest-slack`. */
-export function functionNameOf(type: string): string {
+function functionNameOf(type: string): string {
   return type.replaceAll("_", "-");
 }
 
