@@ -94,7 +94,7 @@ export interface Rig {
   inMs(ms: number): Promise<Date>;
   /** Ends nothing and forgets all: no token and no lease of an earlier test is left. */
   clear(): Promise<void>;
-  /** Makes the queue look busy to every claim: jobs of a tenant of their own are pending that nobody can have. */
+  /** Makes the queue look busy to every claim: jobs of two more tenants are pending that nobody can have. */
   crowd(): Promise<void>;
   /** A dead letter: enqueued, claimed and failed for good. */
   bury(type: string, job?: NewJob, error?: string): Promise<string>;
@@ -177,7 +177,8 @@ export function rigOf(db: TestDatabase, sql: TestSql = db.sql): Rig {
         delete from queue.leases`;
     },
     async crowd() {
-      await rig.enqueue("crowd", { tenant: "crowd" });
+      await rig.enqueue("crowd", { tenant: "crowd 1" });
+      await rig.enqueue("crowd", { tenant: "crowd 2" });
       await sql`select public.pause_queue('crowd')`;
     },
     async bury(type, job, error = "boom") {
