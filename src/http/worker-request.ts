@@ -19,7 +19,7 @@ export type WorkerRequest =
     };
 
 /** The most of a body that is read: it holds a few short fields. */
-export const MOST_BODY_BYTES = 16 * 1024;
+export const MOST_BODY_BYTES: number = 16 * 1024;
 const MOST_BATCH = 1_000;
 const MOST_JOBS = 100_000;
 const FIELDS = ["action", "type", "batch", "tenantId", "maxJobs", "async"] as const;
