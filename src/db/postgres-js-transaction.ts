@@ -36,9 +36,9 @@ export function beginTransaction<T>(
     let timer: ReturnType<typeof setTimeout> | undefined;
     let isOver = false;
     // What is asked of a connection while it breaks is never answered.
-    const begins = setTimeout(() => {
-      if (loss.mayGiveUp) onLost(new DatabaseUnreachableError(host, "no transaction was begun"));
-    }, BEGIN_MS);
+    const giveUp = (): void =>
+      onLost(new DatabaseUnreachableError(host, "no transaction was begun"));
+    const begins = loss.mayGiveUp ? setTimeout(giveUp, BEGIN_MS) : undefined;
     const onLost = (error: unknown): void => {
       loss.isLost = true;
       timer ??= setTimeout(() => reject(translateError(error, host)), NOTICE_MS);

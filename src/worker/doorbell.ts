@@ -30,6 +30,7 @@ export class Doorbell {
   readonly #parts: DoorbellParts;
   #isListening = false;
   #armedAt = -Infinity;
+  #rings = 0;
 
   constructor(parts: DoorbellParts) {
     this.#parts = parts;
@@ -44,8 +45,10 @@ export class Doorbell {
   }
 
   async arm(): Promise<void> {
+    const rings = this.#rings;
     await this.#parts.arm();
-    this.#armedAt = this.#parts.clock.now();
+    // It may have rung before we heard that it was armed, and it rings once.
+    if (this.#rings === rings) this.#armedAt = this.#parts.clock.now();
     this.#parts.onArmed();
   }
 
@@ -88,6 +91,7 @@ export class Doorbell {
 
   /** A bell rings once; after that it has to be armed again. */
   #ring(): void {
+    this.#rings += 1;
     this.disarm();
     this.#parts.onRing();
   }

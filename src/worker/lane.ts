@@ -52,7 +52,7 @@ export class Lane {
   isFlowing = false;
   /** Where the last claims ended. */
   readonly marks: Marks = new Marks();
-  /** Local time of the next claim without a mark. */
+  /** Local time from which on a claim looks at everything again, and not only beyond its mark. */
   sweepAt = 0;
   /** Local time before which no claim is worth it. */
   nextClaimAt = 0;

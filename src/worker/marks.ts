@@ -11,17 +11,17 @@ export class Marks {
   #place: string | null = null;
   #turns: (string | null)[] = [];
   /** Tenants take turns. Then a mark tells whose turn it is, and each claim looks at everything. */
-  isTurn = false;
+  #isTurn = false;
 
   /** The mark for this call, as JSON; null where nothing is known of much to do. */
   get(call: number): string | null {
-    return this.isTurn ? (this.#turns[call] ?? null) : this.#place;
+    return this.#isTurn ? (this.#turns[call] ?? null) : this.#place;
   }
 
   set(call: number, mark: AdvanceAnswer["mark"]): void {
     const text = mark && JSON.stringify(mark);
-    this.isTurn = mark?.fair !== undefined;
-    if (this.isTurn) {
+    this.#isTurn = mark?.fair !== undefined;
+    if (this.#isTurn) {
       this.#turns[call] = text;
       this.#place = null;
     } else {
@@ -39,6 +39,6 @@ export class Marks {
   clear(): void {
     this.#place = null;
     this.#turns = [];
-    this.isTurn = false;
+    this.#isTurn = false;
   }
 }

@@ -69,6 +69,7 @@ begin
     select made.o_type_id, made.o_queue_id, made.o_tenant_id, coalesce(p_max_retries, made.o_max_retries), made.o_is_fifo
     into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
+    v_limit := (select settings.max_payload_bytes from queue.settings);
   end if;
 
   with input as materialized (
@@ -86,11 +87,8 @@ begin
   select array_agg(input.id), (array_agg(input.payload) filter (where pg_column_size(input.payload) > v_limit))[1]
   into v_ids, v_large
   from input;
-  if v_limit is null or v_large is not null then
-    -- The names were new, or one of the payloads is too large: look again, and raise.
-    select item.payload into v_large from jsonb_array_elements(p_payloads) as item (payload), queue.settings
-    where pg_column_size(item.payload) > settings.max_payload_bytes limit 1;
-    perform queue.check_job(coalesce(v_large, '{}'), coalesce(p_priority, 'normal'), p_scheduled_at, p_max_retries, null);
+  if v_large is not null then
+    perform queue.check_job(v_large, 'normal', null, null, null);
   end if;
 
   if v_is_future then

@@ -243,7 +243,7 @@ declare
   v_served integer := 0;
   v_rest integer := p_limit;
 begin
-  -- Weights don't go with one for each; and a small claim without a cursor has to draw lots.
+  -- Weights don't go with turns that are alike; and a small claim without a cursor has to draw lots.
   if exists (select from queue.tenants as tenant where tenant.weight <> 1) or (p_after_lane is null and p_limit < 16) then
     select * into o_ids, o_attempts, o_crashes, o_last_lane
     from queue.take_by_weight(p_queue_id, p_priority, p_after_lane, p_type_ids, p_limit);

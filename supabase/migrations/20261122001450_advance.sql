@@ -152,6 +152,28 @@ end;
 $$;
 comment on function queue.was_settled is 'True when this attempt has ended in this way already.';
 
+-- Two looks around the caller's own number: its own leases are most of what the index holds, dead entries included.
+create function queue.is_alone(p_worker integer)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_since timestamptz := queue.clock() - interval '1 second';
+begin
+  return not exists (
+    select from queue.leases as held where held.worker_id < p_worker and held.claimed_at > v_since
+  ) and not exists (
+    select from queue.leases as held where held.worker_id > p_worker and held.claimed_at > v_since
+  );
+end;
+$$;
+comment on function queue.is_alone is 'True when no other worker holds a lease that it claimed within the last second.';
+
 -- The heart of a worker: settles what it finished and claims what is next, in one round trip and one commit.
 create function queue.advance(
   p_worker integer,
@@ -255,13 +277,7 @@ begin
         v_may_run_once := v_many.o_may_run_once;
       end if;
       if cardinality(v_ids) = p_limit then
-        v_is_alone := not exists (
-          select from queue.leases as held
-          where held.worker_id < p_worker and held.claimed_at > v_expires_at - (p_lease_ms + 1000) * interval '1 millisecond'
-        ) and not exists (
-          select from queue.leases as held
-          where held.worker_id > p_worker and held.claimed_at > v_expires_at - (p_lease_ms + 1000) * interval '1 millisecond'
-        );
+        v_is_alone := queue.is_alone(p_worker);
       end if;
     end if;
   end if;
