@@ -232,7 +232,7 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "always-alone",
     "busy workers don't know of each other, and make more calls than the database can run",
     migration("advance"),
-    ["v_is_alone := not exists (", "v_is_alone := true or not exists ("],
+    ["v_is_alone := queue.is_alone(p_worker);", "v_is_alone := true;"],
     [sqlTest("advance")],
   ),
 ];

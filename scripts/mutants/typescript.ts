@@ -92,4 +92,32 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ],
     ["tests/db/broken-links.test.ts"],
   ),
+  plant(
+    "settling-looks-always",
+    "what has ended is told together with a look at an idle queue, and the answer waits for the disk",
+    "src/worker/lane-loop.ts",
+    [" && clock.now() >= lane.nextClaimAt;", ";"],
+    [workerTest("idle")],
+  ),
+  plant(
+    "bell-armed-late",
+    "a claim that emptied the queue is followed by a look before the worker asks to be woken",
+    "src/worker/lane-loop.ts",
+    ["if (isFew && !phase.isStopping) await armBell(parts);", ""],
+    [workerTest("idle")],
+  ),
+  plant(
+    "rung-while-armed",
+    "a bell that rings before its arming was answered counts as armed, and nobody wakes the worker",
+    "src/worker/doorbell.ts",
+    ["if (this.#rings === rings) ", ""],
+    [workerTest("doorbell")],
+  ),
+  plant(
+    "calls-share-a-turn",
+    "two claims at a time begin at the same tenant",
+    "src/worker/marks.ts",
+    ["(this.#turns[call] ?? null)", "(this.#turns[0] ?? this.#turns[1] ?? null)"],
+    [workerTest("marks")],
+  ),
 ];

@@ -3,7 +3,13 @@ import { before, beforeEach, it } from "node:test";
 import { backendPid, waitForLockWait } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { only, refusal, rigOf } from "./rig.ts";
-import { type Answer, advance, type Request, registerWorker } from "./worker-calls.ts";
+import {
+  type AdvanceJob,
+  type Answer,
+  advance,
+  type Request,
+  registerWorker,
+} from "./worker-calls.ts";
 
 describeOnEachServer("advance", (context) => {
   let worker = 0;
@@ -211,6 +217,35 @@ describeOnEachServer("advance", (context) => {
     const wait = only(empty.next_due_in_ms ?? undefined);
     assert.ok(wait > 15_000 && wait <= 20_000, String(wait));
     assert.equal(found.next_due_in_ms, null);
+  });
+
+  it("tells the same of a job that comes alone and of one among others", async () => {
+    const { enqueue, inMs } = rigOf(context.db);
+    const job = {
+      payload: { to: "ada" },
+      priority: "high",
+      tenant: "acme",
+      queue: "line",
+      maxRetries: 7,
+      scheduledAt: await inMs(1_000),
+      options: { timeout_ms: 500 },
+    };
+    await enqueue("full", job);
+    await enqueue("bare");
+    await context.db.advance(2_000);
+
+    const many = await go({ limit: 9 });
+    const rest = many.jobs.map(([lease, id]) => ({ lease, id, outcome: "released" }));
+    await go({ rest });
+    const alone = [
+      await go({ limit: 9, types: ["full"] }),
+      await go({ limit: 9, types: ["bare"] }),
+    ].map((answer) => only(answer.jobs[0]));
+
+    const facts = (row: AdvanceJob): unknown => row.slice(1);
+    const byType = (type: string): AdvanceJob => only(many.jobs.find((row) => row[2] === type));
+    assert.equal(many.jobs.length, 2);
+    assert.deepEqual(alone.map(facts), [facts(byType("full")), facts(byType("bare"))]);
   });
 
   it("tells whether there is more, and nobody else has claimed for a second", async () => {

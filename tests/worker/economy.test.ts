@@ -2,40 +2,21 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { connect } from "../../src/db/postgres-js.ts";
-import type { Sql } from "../../src/db/sql.ts";
 import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
 import { describeOnEachServer } from "../support/suite.ts";
+import { recording } from "./recording-sql.ts";
 
 const JOBS = 1_000;
 const cheap = defineJob<{ n: number }, void>("cheap");
-
-/** The same database, with all statements written down. */
-function counting(sql: Sql): { sql: Sql; statements: string[] } {
-  const statements: string[] = [];
-  return {
-    statements,
-    sql: {
-      ...sql,
-      query: (text, params, options) => {
-        statements.push(text);
-        return sql.query(text, params, options);
-      },
-      transaction: (work) => {
-        statements.push("begin");
-        return sql.transaction(work);
-      },
-    },
-  };
-}
 
 describeOnEachServer("a thousand jobs", (context) => {
   const inputs = Array.from({ length: JOBS }, (_, n) => ({ n }));
 
   it("are enqueued by one statement, run and completed by a few", async () => {
     const real = connect(context.db.url);
-    const { sql, statements } = counting(real);
+    const { sql, sent } = recording(real);
     await createQueue({ sql }).enqueueMany(cheap, inputs);
-    assert.equal(statements.length, 1);
+    assert.equal(sent.length, 1);
 
     let ran = 0;
     const handler = implement(cheap, async () => {
@@ -50,15 +31,15 @@ describeOnEachServer("a thousand jobs", (context) => {
     await worker.drain();
 
     assert.equal(ran, JOBS);
-    assert.ok(statements.every((text) => !/^begin/i.test(text)));
+    assert.ok(sent.every(({ text }) => !/^begin/i.test(text)));
     // Some five claims that grow, their settlements, signing in and out, the bell, maintenance.
-    assert.ok(statements.length <= 60, `${statements.length} statements`);
+    assert.ok(sent.length <= 60, `${sent.length} statements`);
     await real.close();
   });
 
   it("that ten producers enqueue one by one share statements", async () => {
     const real = connect(context.db.url);
-    const { sql, statements } = counting(real);
+    const { sql, sent } = recording(real);
     const queue = createQueue({ sql });
     let next = 0;
     const produce = async (): Promise<void> => {
@@ -70,8 +51,8 @@ describeOnEachServer("a thousand jobs", (context) => {
     };
     await Promise.all(Array.from({ length: 10 }, produce));
 
-    assert.ok(statements.every((text) => !/^begin/i.test(text)));
-    assert.ok(statements.length <= JOBS / 5, `${statements.length} statements`);
+    assert.ok(sent.every(({ text }) => !/^begin/i.test(text)));
+    assert.ok(sent.length <= JOBS / 5, `${sent.length} statements`);
     await real.close();
   });
 });
