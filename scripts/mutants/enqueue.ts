@@ -52,4 +52,11 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
     ["if v_bytes > v_limit then", "if false then"],
     [sqlTest("enqueue")],
   ),
+  plant(
+    "alike-of-any-size",
+    "bulk enqueue takes payloads beyond the limit",
+    migration("enqueue_alike"),
+    ["if v_large is not null then", "if false then"],
+    [sqlTest("enqueue-alike")],
+  ),
 ];

@@ -138,6 +138,15 @@ describeOnEachServer("enqueue_alike", (context) => {
     });
   }
 
+  it("refuses a payload beyond the limit of a type that is known as well", async () => {
+    await enqueue("known", [1]);
+
+    const refused = await refusal(enqueue("known", ["ok", "x".repeat(1_100_000)]));
+
+    assert.equal(refused.code, "MR004");
+    assert.equal((await context.db.sql`select from queue.ready`).length, 1);
+  });
+
   it("holds end users to their tenant, to public types, and to the type's own queue", async () => {
     const { sql } = context.db;
     await enqueue("open", [{}]);
