@@ -5,7 +5,6 @@ import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
 import type { Lane } from "./lane.ts";
 import { isOutage, type Link } from "./link.ts";
-import { SWEEP } from "./marks.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch } from "./settlement-text.ts";
@@ -132,7 +131,7 @@ async function step(
   try {
     const sentAt = clock.now();
     const isSweep = lane.marks.hasPlace && sentAt >= lane.sweepAt;
-    const mark = isSweep ? SWEEP : lane.marks.get(call);
+    const mark = isSweep ? lane.marks.sweeping : lane.marks.get(call);
     if (isSweep || mark === null) lane.sweepAt = sentAt + SWEEP_MS;
     const workCount = phase.workCount;
     const request = {

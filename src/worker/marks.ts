@@ -1,8 +1,5 @@
 import type { AdvanceAnswer } from "../db/worker-functions.ts";
 
-/** A look at everything, by one who knows that there is much to do. */
-export const SWEEP = "{}";
-
 /**
  * Where a lane's next claim goes on. In one tenant's line all calls share the place. Where tenants take turns each of the calls that
  * may be under way at a time goes round by itself: with the same start they would meet the same tenants.
@@ -16,6 +13,11 @@ export class Marks {
   /** The mark for this call, as JSON; null where nothing is known of much to do. */
   get(call: number): string | null {
     return this.#isTurn ? (this.#turns[call] ?? null) : this.#place;
+  }
+
+  /** The place, with the wish to look at everything this time: the database lets one of many workers do that. */
+  get sweeping(): string | null {
+    return this.#place && `${this.#place.slice(0, -1)},"sweep":true}`;
   }
 
   set(call: number, mark: AdvanceAnswer["mark"]): void {

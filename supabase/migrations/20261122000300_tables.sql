@@ -228,6 +228,14 @@ create unlogged table queue.bells (
 comment on table queue.bells is
   'Sleeping workers that want to be woken when a job becomes ready on a queue. Unlogged: after a crash they poll until they ring again.';
 
+create unlogged table queue.sweeps (
+  scope bigint not null,
+  at timestamptz not null,
+  constraint sweeps_pkey primary key (scope)
+) with (fillfactor = 50);
+comment on table queue.sweeps is
+  'When a worker last claimed from the start and not from its mark, for each set of queues and types. Unlogged: lost, the next worker sweeps at once.';
+
 create table queue.audit (
   id bigint generated always as identity,
   at timestamptz not null,

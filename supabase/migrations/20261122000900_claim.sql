@@ -83,6 +83,36 @@ end;
 $$;
 comment on function queue.lines is 'The ids of the queues a claim reads, without paused ones.';
 
+-- A sweep passes every dead index entry that autovacuum has not come to yet: it is enough that one worker of many makes it.
+create function queue.may_sweep(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_scope bigint := hashtextextended(row(p_queue_ids, p_except, p_type_ids)::text, 0);
+  v_now timestamptz := queue.clock();
+begin
+  if not exists (select from queue.sweeps as last where last.scope = v_scope) then
+    insert into queue.sweeps (scope, at) values (v_scope, v_now) on conflict do nothing;
+    return found;
+  end if;
+  update queue.sweeps set at = v_now
+  where ctid = (
+    select last.ctid from queue.sweeps as last
+    where last.scope = v_scope and last.at <= v_now - interval '150 milliseconds'
+    for update skip locked
+  );
+  return found;
+end;
+$$;
+comment on function queue.may_sweep is
+  'True for the first of all who claim from these queues and types that asks within 150 ms: it claims from the start this time.';
+
 -- From one lane, oldest first. p_from (time and id) skips the dead index entries of what was claimed before.
 create function queue.take_lane(
   p_queue_id integer, p_priority smallint, p_lane integer, p_type_ids integer[], p_tenant_id integer,

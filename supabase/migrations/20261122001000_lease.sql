@@ -38,7 +38,8 @@ comment on function queue.take_suspect is
   'Deletes the oldest token of a queue and priority whose job was lost more than once; returns it, or nulls.';
 
 -- p_mark is what the last claim of this caller returned: {"q","p","l","at","id"} is a position in one lane, {"q","p","fair"} the lane
--- that was served last, {} a full look, and null one by a caller that does not know of much to do.
+-- that was served last, {} a full look, and null one by a caller that does not know of much to do. "sweep" asks for a full look, which one
+-- of many workers gets at a time; the others go on from their marks.
 create function queue.claim(
   p_worker_id integer, p_queue_ids integer[], p_except integer[], p_type_ids integer[], p_tenant_id integer,
   p_limit integer, p_lease_ms integer, p_mark json,
@@ -74,6 +75,9 @@ begin
       end if;
       return;
     end if;
+  end if;
+  if p_mark -> 'sweep' is not null and queue.may_sweep(p_queue_ids, p_except, p_type_ids) then
+    p_mark := '{}';
   end if;
   perform queue.promote_due();
   v_lines := queue.lines(p_queue_ids, p_except, p_type_ids);
@@ -178,7 +182,7 @@ begin
       else
         v_part := queue.take_lane(
           v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,
-          '-infinity', 0, v_share);
+          v_head.at, 0, v_share);
         o_mark := case when v_part.o_last_at is not null and v_head.lot is null then json_build_object(
           'q', v_head.queue_id, 'p', v_head.priority, 'l', v_head.lane,
           'at', v_part.o_last_at, 'id', v_part.o_last_id) end;

@@ -76,6 +76,37 @@ describeOnEachServer("a claim that goes on from its mark", (context) => {
     assert.equal(sweep.jobs[0]?.[1], urgent);
   });
 
+  it("lets one of many workers look at everything, and the next one a while later", async () => {
+    const { enqueue } = rigOf(context.db);
+    for (let n = 0; n < 3; n += 1) await enqueue("share", { priority: "low" });
+    const { mark } = await claim(["share"], null);
+    const wish = { ...(mark as object), sweep: true };
+    const sweeper = await claim(["share"], wish);
+    const urgent = await enqueue("share", { priority: "critical" });
+
+    const other = await claim(["share"], wish);
+    await context.db.advance(150);
+    const later = await claim(["share"], wish);
+
+    assert.equal(sweeper.jobs[0]?.[4], "low");
+    assert.equal(other.jobs[0]?.[4], "low");
+    assert.equal(later.jobs[0]?.[1], urgent);
+  });
+
+  it("lets workers of other types look for themselves", async () => {
+    const { enqueue } = rigOf(context.db);
+    for (let n = 0; n < 3; n += 1) await enqueue("mine", { priority: "low" });
+    await enqueue("theirs", { priority: "low" });
+    const { mark } = await claim(["mine"], null);
+    const wish = { ...(mark as object), sweep: true };
+    await claim(["mine"], wish);
+    const urgent = await enqueue("mine", { priority: "critical" });
+
+    const other = await claim(["mine", "theirs"], wish);
+
+    assert.equal(other.jobs[0]?.[1], urgent);
+  });
+
   it("looks everywhere by itself when nothing follows the mark", async () => {
     const { enqueue, settle, start } = rigOf(context.db);
     const early = await start("empty");

@@ -14,6 +14,13 @@ test("in one tenant's line all calls go on from the same place", () => {
   assert.equal(marks.hasPlace, true);
 });
 
+test("a wish to look at everything names the place to go on from if it is not granted", () => {
+  const marks = new Marks();
+  assert.equal(marks.sweeping, null);
+  marks.set(0, place);
+  assert.equal(marks.sweeping, '{"q":1,"at":"2026-11-22T10:00:00Z","sweep":true}');
+});
+
 test("where tenants take turns each call goes round by itself", () => {
   const marks = new Marks();
   marks.set(0, place);
