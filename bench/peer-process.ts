@@ -21,7 +21,7 @@ export class PeerProcess {
   #onRan: (ran: Ran) => void = () => undefined;
 
   constructor(peer: PeerUnderTest, url: string) {
-    this.#child = spawn(node, [scriptOf(peer.script)], {
+    this.#child = spawn(node, [...(peer.nodeOptions ?? []), scriptOf(peer.script)], {
       env: {
         ...process.env,
         BENCH_DATABASE_URL: url,

@@ -19,6 +19,8 @@ export interface PeerUnderTest {
   readonly script: string;
   /** Told to the script as BENCH_VARIANT. */
   readonly variant?: string;
+  /** Of Node, as the peer's own documentation advises them. */
+  readonly nodeOptions?: readonly string[];
   readonly store: "postgres" | "redis";
   readonly abilities: readonly Ability[];
 }
@@ -37,6 +39,7 @@ export const knownPeers: readonly PeerUnderTest[] = [
   {
     name: "millrace",
     script: "millrace.ts",
+    nodeOptions: ["--max-semi-space-size=16"],
     store: "postgres",
     abilities: [...ALL_BUT_TENANTS, "postgres", "tenants"],
   },
