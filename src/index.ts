@@ -56,6 +56,7 @@ export type {
   AttemptNumber,
   BatchContext,
   BatchItem,
+  Claim,
   HandlerContext,
   HandlerTransaction,
   Middleware,

@@ -40,6 +40,8 @@ export interface HandlerContext<Input = unknown, Output = unknown> {
   readonly log: Logger;
   /** Tells how far the work is, 0 to 100. Written at most twice a second; the newest wins. */
   progress(percent: number, message?: string, data?: JsonValue): void;
+  /** Kept with this attempt in the job's history, however it ends; the last one counts. At most 16 KiB of JSON. */
+  note(data: JsonValue): void;
   /** The results of the jobs that this one waited for. */
   parents(): Promise<readonly ParentResult[]>;
   /**
@@ -47,12 +49,25 @@ export interface HandlerContext<Input = unknown, Output = unknown> {
    * result; what the handler returns afterwards is ignored. Throws LeaseLostError, and rolls back, when the lease is lost.
    */
   commitWith(work: (tx: HandlerTransaction) => Promise<Output | undefined> | Output): Promise<void>;
+  /** Names this attempt to whoever reports on it from elsewhere: its job, and the lease that it runs under. */
+  readonly claim: Claim;
+  /**
+   * Passes the job on to somebody who tells its end by `queue.answer_call`, within so many milliseconds. What the handler returns or throws
+   * afterwards is ignored. Throws LeaseLostError when the lease is lost.
+   */
+  handOver(withinMs: number): Promise<void>;
+}
+
+/** One try at one job: a claim. */
+export interface Claim {
+  readonly jobId: string;
+  readonly leaseId: string;
 }
 
 /** One job of a batch. */
 export type BatchItem<Input = unknown, Output = unknown> = Omit<
   HandlerContext<Input, Output>,
-  "commitWith"
+  "commitWith" | "handOver"
 >;
 
 /** What a batch handler gets: several jobs of one type, and one signal for the batch as a whole. */

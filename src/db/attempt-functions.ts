@@ -9,6 +9,8 @@ export interface SettlementDetail {
   readonly retryable?: boolean;
   readonly delay_ms?: number;
   readonly reason?: string;
+  readonly result?: unknown;
+  readonly note?: unknown;
 }
 
 export type SettledOutcome =
@@ -40,6 +42,50 @@ export async function settleOne(
     [lease, id, outcome, detail && JSON.stringify(detail), result],
     { signal },
   )) as string | null;
+}
+
+/** Passes a job on to somebody who reports its end by `answerCall`; false when the lease was lost. */
+export async function handOver(
+  db: Queryable,
+  claim: {
+    worker: number;
+    lease: string;
+    id: string;
+    withinMs: number;
+    /** JSON text. */
+    note: string | null;
+  },
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const answer = await callJson(
+    db,
+    `select to_json(queue.hand_over(p_worker => $1::text::integer, p_lease_id => $2::text::bigint,
+       p_job_id => $3::text::bigint, p_ms => $4::text::double precision, p_note => $5::text::jsonb))::text`,
+    [String(claim.worker), claim.lease, claim.id, String(claim.withinMs), claim.note],
+    { signal },
+  );
+  return answer === true;
+}
+
+/** What somebody reports of a job that was passed on to him. */
+export type CallReport = "progress" | "extend" | "completed" | "failed";
+
+/** Writes a report of a job by the lease that it was passed on under; false when the job is no longer that attempt's. */
+export async function answerCall(
+  db: Queryable,
+  claim: { readonly jobId: string; readonly leaseId: string },
+  report: CallReport,
+  detail: Readonly<Record<string, unknown>>,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const answer = await callJson(
+    db,
+    `select to_json(queue.answer_call(p_job_id => $1::text::bigint, p_lease_id => $2::text::bigint,
+       p_report => $3::text, p_detail => $4::text::jsonb))::text`,
+    [claim.jobId, claim.leaseId, report, JSON.stringify(detail)],
+    { signal },
+  );
+  return answer === true;
 }
 
 export async function parentResults(db: Queryable, jobId: string): Promise<ParentResult[]> {

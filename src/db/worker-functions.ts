@@ -7,6 +7,8 @@ export interface RegisteredWorker {
   /** In the order of the names given. */
   readonly queueIds: readonly number[];
   readonly typeIds: readonly number[];
+  /** Of the one tenant that it serves; null: all. */
+  readonly tenantId: number | null;
 }
 
 /** Signs a worker in under a name that is new at each start, and gives short ids to the names it uses. */
@@ -18,22 +20,30 @@ export async function registerWorker(
     /** Null: all queues. */
     queues: readonly string[] | null;
     types: readonly string[];
+    /** The one tenant that it serves; null: all. */
+    tenantId: string | null;
   },
   signal?: AbortSignal,
 ): Promise<RegisteredWorker> {
   const answer = (await callJson(
     db,
     `select queue.register_worker(p_name => $1::text, p_details => $2::text::jsonb,
-       p_queues => $3::text::text[], p_types => $4::text::text[])::text`,
+       p_queues => $3::text::text[], p_types => $4::text::text[], p_tenant_id => $5::text)::text`,
     [
       worker.name,
       JSON.stringify(worker.details),
       textArray(worker.queues),
       textArray(worker.types),
+      worker.tenantId,
     ],
     { signal },
-  )) as { worker: number; queue_ids: number[]; type_ids: number[] };
-  return { worker: answer.worker, queueIds: answer.queue_ids, typeIds: answer.type_ids };
+  )) as { worker: number; queue_ids: number[]; type_ids: number[]; tenant_id: number | null };
+  return {
+    worker: answer.worker,
+    queueIds: answer.queue_ids,
+    typeIds: answer.type_ids,
+    tenantId: answer.tenant_id,
+  };
 }
 
 /** Shows that a worker lives; false when it is no longer known and has to register again. */
@@ -71,6 +81,10 @@ export interface LaneScope {
   readonly queueIds: string | null;
   readonly exceptQueueIds: string | null;
   readonly typeIds: string;
+  /** Null: all tenants. */
+  readonly tenantId: string | null;
+  /** The most jobs of each tenant over all claims that pass on the mark; null: no limit. */
+  readonly perTenant: string | null;
 }
 
 /** What finished, in parallel arrays (as array texts), and how many jobs to claim next. */
@@ -123,7 +137,8 @@ const ADVANCE = `select queue.advance(p_worker => $1::text::integer,
   p_done_elapsed_ms => $8::text::integer[], p_done_results => $9::text::json,
   p_rest => $10::text::jsonb, p_limit => $11::text::integer, p_queue_ids => $12::text::integer[],
   p_except_queue_ids => $13::text::integer[], p_type_ids => $14::text::integer[],
-  p_lease_ms => $15::text::integer, p_mark => $16::text::json)::text`;
+  p_lease_ms => $15::text::integer, p_mark => $16::text::json, p_tenant_id => $17::text::integer,
+  p_per_tenant => $18::text::integer)::text`;
 
 type RawAnswer = Omit<AdvanceAnswer, "jobs"> & { readonly jobs: ClaimedColumns | null };
 
@@ -150,6 +165,8 @@ export async function advance(
     request.typeIds,
     String(request.leaseMs),
     request.mark,
+    request.tenantId,
+    request.perTenant,
   ];
   const text = await callText(db, ADVANCE, params, { signal });
   const answer = JSON.parse(text ?? "null") as RawAnswer;
@@ -239,8 +256,8 @@ export async function openJobs(
   return (await callJson(
     db,
     `select queue.open_jobs(p_queue_ids => $1::text::integer[], p_except_queue_ids => $2::text::integer[],
-       p_type_ids => $3::text::integer[])::text`,
-    [scope.queueIds, scope.exceptQueueIds, scope.typeIds],
+       p_type_ids => $3::text::integer[], p_tenant_id => $4::text::integer)::text`,
+    [scope.queueIds, scope.exceptQueueIds, scope.typeIds, scope.tenantId],
     { signal },
   )) as OpenJobs;
 }

@@ -13,6 +13,8 @@ export interface Target {
   /** Sent with every call: credentials for example. */
   readonly headers: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
+  /** How long the function may take to report after an answer of 202. */
+  readonly reportMs: number;
   /** Standard Webhooks secrets; none leaves the call unsigned. */
   readonly signingSecrets: readonly string[];
 }
@@ -29,6 +31,8 @@ export interface Delivery {
   readonly idempotencyKey: string;
   /** W3C Trace Context, where there is one. */
   readonly traceparent?: string;
+  /** Where the function reports progress, or the end after an answer of 202. */
+  readonly callback?: { readonly url: string; readonly token: string };
 }
 
 /** What the function's answer means. */
@@ -73,6 +77,7 @@ export async function dispatch(
     max_attempts: delivery.maxAttempts,
     tenant_id: delivery.tenantId,
     payload: delivery.payload,
+    ...(delivery.callback && { callback: delivery.callback }),
   });
   const limit = deadline(
     target.timeoutMs,

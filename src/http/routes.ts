@@ -10,6 +10,8 @@ export interface Route {
   readonly method?: "POST" | "PUT";
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
+  /** How long a function that answers 202 may take to report. */
+  readonly reportMs?: number;
   /** Only jobs of these tenants go this way. @default all */
   readonly tenants?: readonly string[];
 }
@@ -24,6 +26,7 @@ export interface RoutingDefaults {
   /** Sent to functions of the project, and to no other address: credentials. */
   readonly functionHeaders: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
+  readonly reportMs: number;
   readonly signingSecrets: readonly string[];
 }
 
@@ -66,6 +69,7 @@ export function targetOf(
   const common = {
     method: route.method ?? "POST",
     timeoutMs: route.timeoutMs ?? defaults.timeoutMs,
+    reportMs: route.reportMs ?? defaults.reportMs,
     signingSecrets: defaults.signingSecrets,
   } as const;
   if (route.url !== undefined) {
@@ -74,7 +78,7 @@ export function targetOf(
   }
   const functionName = route.functionName ?? functionNameOf(job.type);
   // A type is anyone's text; it must not lead to another path with the project's credentials.
-  if (!/^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/.test(functionName)) {
+  if (!isFunctionName(functionName)) {
     throw new NoRouteError(`No function can be named ${JSON.stringify(functionName)}`, {
       hint: `Add a route for job type ${job.type} that names a function or a URL.`,
     });
@@ -85,6 +89,15 @@ export function targetOf(
     url: `${defaults.functionsUrl.replace(/\/+$/, "")}/${functionName}`,
     headers: { ...defaults.functionHeaders, ...route.headers },
   };
+}
+
+/** Whether a type without a route can be meant for a function of the same name. */
+export function hasNamesake(type: string): boolean {
+  return isFunctionName(functionNameOf(type));
+}
+
+function isFunctionName(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(name);
 }
 
 function serves({ tenants }: Route, tenantId: string | null): boolean {

@@ -1,4 +1,5 @@
-import type { Problem } from "./problem.ts";
+import { invalidRequest, readBodyObject } from "./read-body.ts";
+import { methodRefused, RequestRefused } from "./request-refused.ts";
 
 /** What a caller of the worker's endpoint wants. */
 export type WorkerRequest =
@@ -25,17 +26,6 @@ const MOST_JOBS = 100_000;
 const FIELDS = ["action", "type", "batch", "tenantId", "maxJobs", "async"] as const;
 type Field = (typeof FIELDS)[number];
 type Given = Partial<Record<Field, unknown>>;
-
-/** Thrown by what reads a request, and turned into the answer. */
-export class RequestRefused extends Error {
-  override readonly name = "RequestRefused";
-  readonly problem: Problem;
-
-  constructor(problem: Problem) {
-    super(problem.title);
-    this.problem = problem;
-  }
-}
 
 /**
  * Reads query and JSON body; a field in the query goes before the same field in the body. Rejects with RequestRefused: 400 for a value that
@@ -75,42 +65,11 @@ export async function readWorkerRequest(request: Request): Promise<WorkerRequest
 }
 
 async function readBody(request: Request): Promise<Given> {
-  const body = await readText(request);
-  if (body.trim() === "") return {};
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(body);
-  } catch {
-    throw refused("The body is no JSON");
-  }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw refused("The body must be a JSON object");
-  }
   const given: Given = {};
-  for (const [key, value] of Object.entries(parsed)) given[fieldOf(key)] = value;
-  return given;
-}
-
-/** The body as text. More than enough is not read: the length that is told may be a lie. */
-async function readText(request: Request): Promise<string> {
-  const reader = request.body?.getReader();
-  if (!reader) return "";
-  const decoder = new TextDecoder();
-  let text = "";
-  let bytes = 0;
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    bytes += part.value.byteLength;
-    if (bytes > MOST_BODY_BYTES) {
-      await reader.cancel();
-      throw new RequestRefused({
-        status: 413,
-        code: "BODY_TOO_LARGE",
-        title: `The body is larger than ${MOST_BODY_BYTES} bytes`,
-      });
-    }
-    text += decoder.decode(part.value, { stream: true });
+  for (const [key, value] of Object.entries(await readBodyObject(request, MOST_BODY_BYTES))) {
+    given[fieldOf(key)] = value;
   }
-  return text + decoder.decode();
+  return given;
 }
 
 /** SQL's names are welcome too: this is called from the database. */
@@ -120,7 +79,7 @@ function fieldOf(key: string): Field {
   const alias = Object.hasOwn(ALIASES, key) ? ALIASES[key] : undefined;
   const field = FIELDS.find((one) => one === key) ?? alias;
   if (field === undefined) {
-    throw refused(
+    throw invalidRequest(
       `There is no field ${JSON.stringify(key.slice(0, 80))}`,
       `Known: ${FIELDS.join(", ")}.`,
     );
@@ -132,7 +91,7 @@ function text(given: Given, field: Field): string | undefined {
   const value = given[field];
   if (value === undefined || value === null || value === "") return undefined;
   if (typeof value === "string" && value.length <= 200) return value;
-  throw refused(`${field} must be a text of at most 200 characters`);
+  throw invalidRequest(`${field} must be a text of at most 200 characters`);
 }
 
 function count(given: Given, field: Field, most: number): number | undefined {
@@ -142,7 +101,7 @@ function count(given: Given, field: Field, most: number): number | undefined {
   if (typeof number === "number" && Number.isInteger(number) && number >= 1 && number <= most) {
     return number;
   }
-  throw refused(`${field} must be a whole number from 1 to ${most}`);
+  throw invalidRequest(`${field} must be a whole number from 1 to ${most}`);
 }
 
 function flag(given: Given, field: Field): boolean {
@@ -150,23 +109,5 @@ function flag(given: Given, field: Field): boolean {
   if (value === true || value === "true" || value === "1") return true;
   if (value === undefined || value === null || value === false) return false;
   if (value === "false" || value === "0" || value === "") return false;
-  throw refused(`${field} must be true or false`);
-}
-
-function refused(title: string, detail?: string): RequestRefused {
-  return new RequestRefused({
-    status: 400,
-    code: "INVALID_REQUEST",
-    title,
-    ...(detail !== undefined && { detail }),
-  });
-}
-
-function methodRefused(allow: string): RequestRefused {
-  return new RequestRefused({
-    status: 405,
-    code: "METHOD_NOT_ALLOWED",
-    title: `Use ${allow}`,
-    headers: { allow },
-  });
+  throw invalidRequest(`${field} must be true or false`);
 }

@@ -23,6 +23,8 @@ export class Attempt {
   elapsedMs = 0;
   /** The result as JSON, of a completed attempt. */
   resultText: string | null = null;
+  /** What the handler keeps with the attempt, as JSON. */
+  noteText: string | null = null;
   /** Completed, and kept back until the others of its lease are. */
   isHeld = false;
   /** Why the handler was told to stop. */
@@ -31,7 +33,7 @@ export class Attempt {
   isUncertain = false;
   /** The handler is about to complete it together with its own writes. */
   isCommitting = false;
-  /** The handler itself completed it, together with its own writes. */
+  /** The handler itself completed it, together with its own writes, or passed it on. */
   isCommitted = false;
   /** Called once the handler has ended. */
   onLeave: (() => void) | undefined;

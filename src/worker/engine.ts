@@ -94,7 +94,7 @@ export class Engine {
       verdicts: this.#verdicts,
       deadlines: this.#deadlines,
       events,
-      tools: { sql, clock, logger, verdicts: this.#verdicts },
+      tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
     this.#doorbell = new Doorbell({

@@ -25,6 +25,8 @@ export type AttemptEnd =
   | { readonly kind: "discarded"; readonly reason: string }
   | { readonly kind: "released" }
   | { readonly kind: "cancelled" }
+  /** It was passed on to somebody who tells its end. */
+  | { readonly kind: "handed_over" }
   /** Somebody else may have the job. */
   | { readonly kind: "lost" }
   /** Sent twice because the first answer never came; the first may have arrived. */
@@ -49,6 +51,7 @@ const LEVELS: Readonly<Record<WorkerEvent["kind"], LogLevel>> = {
   discarded: "info",
   released: "info",
   cancelled: "info",
+  handed_over: "info",
   lost: "warn",
   unconfirmed: "info",
   overran: "warn",

@@ -1,10 +1,10 @@
 import type { Clock } from "../core/clock.ts";
-import { AlreadyCommittedError, LeaseLostError } from "../core/errors.ts";
-import type { AttemptNumber, HandlerContext, HandlerTransaction } from "../core/handler.ts";
+import { AlreadyCommittedError, InvalidOptionError, LeaseLostError } from "../core/errors.ts";
+import type { AttemptNumber, Claim, HandlerContext, HandlerTransaction } from "../core/handler.ts";
 import { parseOutput } from "../core/input.ts";
 import { encodeResult } from "../core/json.ts";
 import { type Logger, withFields } from "../core/logger.ts";
-import { parentResults, reportProgress, settleOne } from "../db/attempt-functions.ts";
+import { handOver, parentResults, reportProgress, settleOne } from "../db/attempt-functions.ts";
 import type { Sql } from "../db/sql.ts";
 import type { Attempt } from "./attempt.ts";
 import { ProgressReporter } from "./progress.ts";
@@ -15,8 +15,13 @@ export interface ContextTools {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly verdicts: Pick<Verdicts, "committed" | "lose">;
+  readonly verdicts: Pick<Verdicts, "committed" | "handedOver" | "lose">;
+  /** This worker's number in the database. */
+  readonly worker: () => number;
 }
+
+/** What one attempt may keep, in characters of JSON. */
+const MOST_NOTE_CHARS = 16 * 1024;
 
 /** What a handler gets. Everything that costs something is made when it is first used. */
 export class JobContext implements HandlerContext {
@@ -72,6 +77,43 @@ export class JobContext implements HandlerContext {
     return (percent, message, data) => {
       this.#progress ??= this.#makeReporter();
       this.#progress.report(percent, message, data);
+    };
+  }
+
+  get note(): HandlerContext["note"] {
+    return (data) => {
+      const text = encodeResult(data);
+      if (text !== null && text.length > MOST_NOTE_CHARS) {
+        throw new InvalidOptionError(
+          "note",
+          `it must have at most ${MOST_NOTE_CHARS} characters as JSON`,
+        );
+      }
+      this.#attempt.noteText = text;
+    };
+  }
+
+  get claim(): Claim {
+    return { jobId: this.id, leaseId: this.#attempt.lease.id };
+  }
+
+  get handOver(): HandlerContext["handOver"] {
+    return async (withinMs) => {
+      const attempt = this.#attempt;
+      const { sql, verdicts, worker } = this.#tools;
+      if (attempt.state !== "running") throw new LeaseLostError(this.id);
+      const isPassed = await handOver(sql, {
+        worker: worker(),
+        lease: attempt.lease.id,
+        id: attempt.id,
+        withinMs,
+        note: attempt.noteText,
+      });
+      if (!isPassed) {
+        verdicts.lose(attempt);
+        throw new LeaseLostError(this.id);
+      }
+      verdicts.handedOver(attempt);
     };
   }
 

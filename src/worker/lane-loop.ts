@@ -123,8 +123,10 @@ async function step(
   const { clock, leaseMs } = settings;
   // What has ended is told without a look at the queue when that is not due: the answer waits for the disk.
   const mayClaim = !phase.isStopping && lane.canClaim && clock.now() >= lane.nextClaimAt;
-  const limit = mayClaim ? lane.claimLimit : 0;
+  const scope = mayClaim ? lane.scopeNow : null;
+  const limit = scope ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
+  if (mayClaim && !scope) nothingFits(lane, parts);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
   lane.claiming += limit;
@@ -136,7 +138,7 @@ async function step(
     const workCount = phase.workCount;
     const request = {
       ...encodeBatch(batch),
-      ...lane.scope,
+      ...(scope ?? lane.scope),
       worker: parts.worker(),
       limit,
       leaseMs,
@@ -184,12 +186,20 @@ function take(
   doorbell.disarm();
   lane.emptyClaims = 0;
   const isFull = count === limit;
-  lane.isFlowing = isFull && answer.is_alone;
+  // Whoever counts what each tenant had can't do so in two claims at a time.
+  lane.isFlowing = isFull && answer.is_alone && lane.scope.perTenant === null;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);
   if (phase.isStopping) giveBack(lane, parts);
   executor.fill(lane);
+}
+
+/** There may be work, but none that should still be begun. */
+function nothingFits(lane: Lane, { settings, phase }: LaneLoopParts): void {
+  lane.emptyAtWork = phase.workCount;
+  lane.nextClaimAt = settings.clock.now() + settings.pollIntervalMs;
+  phase.onIdle();
 }
 
 /** Nothing to claim: asks to be woken where that is possible, and says when to look again. */

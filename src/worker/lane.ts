@@ -17,6 +17,13 @@ export interface LaneSettings {
   readonly horizonMs: number;
 }
 
+/** Which jobs a lane claims. */
+export interface LaneChoice {
+  readonly scope: LaneScope;
+  /** The types that fit just now, as an array text; undefined: all of the scope. */
+  readonly fitting: (() => string) | undefined;
+}
+
 /** Newer runs weigh this much in the average run time. */
 const WEIGHT = 0.1;
 /** Below this no average is told from zero. */
@@ -39,6 +46,7 @@ export class Lane {
   readonly batchSize: number;
   readonly horizonMs: number;
   readonly scope: LaneScope;
+  readonly #fitting: LaneChoice["fitting"];
   readonly wakeup: Wakeup;
   /** Handlers that run. A batch counts as one. */
   running = 0;
@@ -51,7 +59,7 @@ export class Lane {
   /** The last claim brought all that it could take, and no other worker is at it: a second one at a time is worth it. */
   isFlowing = false;
   /** Where the last claims ended. */
-  readonly marks: Marks = new Marks();
+  readonly marks: Marks;
   /** Local time from which on a claim looks at everything again, and not only beyond its mark. */
   sweepAt = 0;
   /** Local time before which no claim is worth it. */
@@ -74,15 +82,23 @@ export class Lane {
   #capacity: number;
   #claimSize = 1;
 
-  constructor(settings: LaneSettings, scope: LaneScope, clock: Clock) {
+  constructor(settings: LaneSettings, { scope, fitting }: LaneChoice, clock: Clock) {
     this.name = settings.name;
     this.concurrency = settings.concurrency;
     this.batchSize = settings.batchSize;
     this.horizonMs = settings.horizonMs;
     this.scope = scope;
+    this.#fitting = fitting;
+    this.marks = new Marks(scope.perTenant !== null);
     this.wakeup = new Wakeup(clock);
     this.#maxPrefetch = settings.maxPrefetch;
     this.#capacity = this.#slots;
+  }
+
+  /** The scope of the next claim; null when no type fits any more. */
+  get scopeNow(): LaneScope | null {
+    const typeIds = this.#fitting?.() ?? this.scope.typeIds;
+    return typeIds === "{}" ? null : { ...this.scope, typeIds };
   }
 
   get buffered(): number {

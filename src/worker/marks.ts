@@ -5,10 +5,16 @@ import type { AdvanceAnswer } from "../db/worker-functions.ts";
  * may be under way at a time goes round by itself: with the same start they would meet the same tenants.
  */
 export class Marks {
+  /** The mark counts how much each tenant had: then it holds for the whole run. */
+  readonly #isTally: boolean;
   #place: string | null = null;
   #turns: (string | null)[] = [];
   /** Tenants take turns. Then a mark tells whose turn it is, and each claim looks at everything. */
   #isTurn = false;
+
+  constructor(isTally = false) {
+    this.#isTally = isTally;
+  }
 
   /** The mark for this call, as JSON; null where nothing is known of much to do. */
   get(call: number): string | null {
@@ -34,11 +40,12 @@ export class Marks {
 
   /** Whether claims go on from a place, so that what lies before it is not seen. */
   get hasPlace(): boolean {
-    return this.#place !== null;
+    return this.#place !== null && !this.#isTally;
   }
 
   /** As if nothing was claimed yet. */
   clear(): void {
+    if (this.#isTally) return;
     this.#place = null;
     this.#turns = [];
     this.#isTurn = false;

@@ -22,6 +22,17 @@ export interface WorkerOptions {
    * handlers. Not together with `concurrency`.
    */
   readonly queues?: Readonly<Record<string, number>>;
+  /** Only jobs of this tenant. @default all */
+  readonly tenantId?: string;
+  /**
+   * The most jobs of each tenant that this worker claims in its life; jobs without a tenant count as those of one. For runs that come to
+   * an end by themselves, with `drain`. @default no limit
+   */
+  readonly maxJobsPerTenant?: number;
+  /** Asked before each claim: whether a job of this type should still be begun. For runs whose time is limited. @default all */
+  readonly fits?: (type: string) => boolean;
+  /** How this worker is called in the database; no two that run at the same time may share a name. @default a new UUID */
+  readonly name?: string;
   /** How many handlers run at a time, over all queues. @default 10 */
   readonly concurrency?: number;
   /**
@@ -60,6 +71,10 @@ export interface WorkerSettings {
   readonly sql: Sql;
   readonly routes: ReadonlyMap<string, Route>;
   readonly lanes: readonly LaneSettings[];
+  readonly name: string;
+  readonly tenantId: string | null;
+  readonly perTenant: number | undefined;
+  readonly fits: ((type: string) => boolean) | undefined;
   readonly leaseMs: number;
   readonly pollIntervalMs: number;
   readonly settleDelayMs: number;
@@ -94,6 +109,13 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     sql: toSql(options.sql),
     routes,
     lanes: toLanes(options, routes, leaseMs),
+    name: options.name ?? crypto.randomUUID(),
+    tenantId: options.tenantId ?? null,
+    perTenant:
+      options.maxJobsPerTenant === undefined
+        ? undefined
+        : wholeNumber("maxJobsPerTenant", options.maxJobsPerTenant, 1, 1_000_000),
+    fits: options.fits,
     leaseMs,
     pollIntervalMs: wholeNumber("pollIntervalMs", pollIntervalMs, 1, LONGEST_MS),
     settleDelayMs: wholeNumber("settleDelayMs", settleDelayMs, 0, leaseMs / 3),

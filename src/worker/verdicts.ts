@@ -72,6 +72,16 @@ export class Verdicts {
     events.ended(attempt, { kind: "completed" });
   }
 
+  /** The handler passed the job on to somebody who tells its end. */
+  handedOver(attempt: Attempt): void {
+    const { book, events, clock, settlements } = this.#parts;
+    attempt.isCommitted = true;
+    attempt.elapsedMs = clock.now() - attempt.startedAt;
+    settlements.breakUp(attempt.lease);
+    book.close(attempt);
+    events.ended(attempt, { kind: "handed_over" });
+  }
+
   /**
    * Somebody wants this job cancelled: its handler is told. If it throws, the job ends as cancelled; if it returns all the same, the
    * work is done and the job is completed. A handler that does neither is not waited for.
@@ -109,8 +119,11 @@ export class Verdicts {
     this.#stop(attempt);
     if (attempt.isCommitted) return;
     if (outcome === "released") this.released += 1;
-    const elapsed = { elapsed_ms: Math.round(attempt.elapsedMs) };
-    this.#parts.settlements.add(attempt, outcome, { ...elapsed, ...detail });
+    const facts: SettlementDetail = {
+      elapsed_ms: Math.round(attempt.elapsedMs),
+      ...(attempt.noteText !== null && { note: JSON.parse(attempt.noteText) }),
+    };
+    this.#parts.settlements.add(attempt, outcome, { ...facts, ...detail });
   }
 
   #check(attempt: Attempt, value: unknown): Promise<void> | undefined {
@@ -135,6 +148,11 @@ export class Verdicts {
       attempt.resultText = encodeResult(output);
     } catch (error) {
       this.threw(attempt, error);
+      return;
+    }
+    if (attempt.noteText !== null) {
+      const { resultText } = attempt;
+      this.end(attempt, "completed", resultText === null ? {} : { result: JSON.parse(resultText) });
       return;
     }
     this.#stop(attempt);

@@ -87,7 +87,6 @@ function noAnswer(): DatabaseUnreachableError {
 
 class LocalWorker implements Worker {
   readonly #settings: WorkerSettings;
-  readonly #name: string = crypto.randomUUID();
   readonly #stopped = new AbortController();
   readonly #hurry = new AbortController();
   #state: WorkerState = "new";
@@ -202,11 +201,11 @@ class LocalWorker implements Worker {
   }
 
   #register(signal?: AbortSignal): ReturnType<typeof registerWorker> {
-    const { sql, lanes, routes, details } = this.#settings;
+    const { sql, name, lanes, routes, details, tenantId } = this.#settings;
     const named = lanes.map((lane) => lane.name).filter((name) => name !== EVERY_QUEUE);
     const queues = named.length === 0 ? null : named;
     const types = [...routes.keys()];
-    return registerWorker(sql, { name: this.#name, details, queues, types }, signal);
+    return registerWorker(sql, { name, details, queues, types, tenantId }, signal);
   }
 
   async #stop(): Promise<StopReport> {

@@ -49,6 +49,7 @@ create table queue.runs (
   actor text,
   error jsonb,
   result jsonb,
+  note jsonb,
   constraint runs_pkey primary key (job_id, lease_id),
   constraint runs_completed_means_completed check ((outcome = 'completed') = (to_status = 'completed')),
   constraint runs_end_of_attempt check (to_status not in ('processing', 'blocked')),
@@ -60,6 +61,7 @@ comment on column queue.runs.lease_id is
   'The lease it ran under; for an operator''s act a number drawn from the same sequence, so that rows of a job are in order.';
 comment on column queue.runs.from_status is 'Status before; null means processing.';
 comment on column queue.runs.actor is 'Who did it, where it was no worker.';
+comment on column queue.runs.note is 'What the handler keeps with the attempt, such as the function that it called and its answer''s status.';
 create index runs_finished_idx on queue.runs using brin (finished_at);
 
 create table queue.ready (
@@ -137,11 +139,13 @@ create table queue.leases (
   expires_at timestamptz not null,
   worker_id integer not null,
   crashes smallint not null,
+  is_handed_over boolean not null default false,
   job_ids bigint[] not null,
   attempts smallint[] not null,
   constraint leases_pkey primary key (id),
   constraint leases_arrays_parallel check (cardinality(job_ids) = cardinality(attempts)),
   constraint leases_not_empty check (cardinality(job_ids) > 0),
+  constraint leases_handed_over_alone check (not is_handed_over or cardinality(job_ids) = 1),
   constraint leases_suspects_alone check (crashes = 0 or cardinality(job_ids) = 1)
 ) with (
   toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0
@@ -151,6 +155,8 @@ create index leases_expiry_idx on queue.leases (expires_at);
 create index leases_worker_idx on queue.leases (worker_id, crashes);
 comment on table queue.leases is
   'One row for each claimed batch: the time-limited right of one worker to run these jobs. Every write of a worker names a live lease.';
+comment on column queue.leases.is_handed_over is
+  'The worker has passed the job on, to a function that tells its end itself: see queue.hand_over.';
 comment on column queue.leases.attempts is 'The number of this attempt, for each of job_ids.';
 
 create table queue.dead_letters (

@@ -56,17 +56,17 @@ begin
     select distinct on (item.lease, item.id) item.*
     from jsonb_to_recordset(p_items) as item (
       lease bigint, id bigint, outcome text, elapsed_ms double precision, error jsonb, retryable boolean,
-      delay_ms double precision, reason text, result jsonb
+      delay_ms double precision, reason text, result jsonb, note jsonb
     )
   ),
   part as materialized (
     select held.*, given.outcome, given.elapsed_ms, given.error, given.retryable, given.delay_ms, given.reason,
-      given.result
+      given.result, given.note
     from held join given on given.lease = held.lease_id and given.id = held.job_id
   ),
   fact as (
     select part.job_id, part.lease_id, part.worker_id, part.claimed_at, part.crashes, part.attempt, part.outcome,
-      part.elapsed_ms, part.reason, part.result,
+      part.elapsed_ms, part.reason, part.result, part.note,
       job.queue_id, job.type_id, job.tenant_id, job.priority, job.max_retries, job.options,
       coalesce(job.scheduled_at, job.created_at) as due_at, line.is_fifo, type.name as type_name,
       -- Somebody asked to cancel it while it ran: whatever would run it again cancels it.
@@ -107,14 +107,14 @@ begin
   run as (
     insert into queue.runs (
       job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, retry_at, fingerprint,
-      reason, error, result
+      reason, error, result, note
     )
     select verdict.job_id, verdict.lease_id,
       least(coalesce(v_now - queue.span(verdict.elapsed_ms), verdict.claimed_at), v_now), v_now, verdict.worker_id, verdict.run_outcome, verdict.to_status, verdict.attempt,
       case when verdict.to_status = 'scheduled' then verdict.retry_at end,
       case when verdict.error is not null then queue.fingerprint(verdict.type_name, verdict.error) end,
       left(verdict.reason, 8192), verdict.error,
-      case when verdict.to_status = 'completed' then nullif(verdict.result, 'null') end
+      case when verdict.to_status = 'completed' then nullif(verdict.result, 'null') end, verdict.note
     from verdict
     returning job_id, lease_id, to_status
   ),
@@ -155,7 +155,7 @@ begin
 end;
 $$;
 comment on function queue.settle is
-  'Ends attempts: [{lease, id, outcome, error, retryable, delay_ms, elapsed_ms, reason, result}]; returns what became of each job whose lease was alive.';
+  'Ends attempts: [{lease, id, outcome, error, retryable, delay_ms, elapsed_ms, reason, result, note}]; returns what became of each job whose lease was alive.';
 
 -- What follows when jobs reached a final status: dead letters, waiting children, requests to cancel.
 create function queue.after_end(p_job_ids bigint[], p_statuses queue.job_status[])

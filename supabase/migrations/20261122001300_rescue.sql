@@ -5,7 +5,8 @@
 --
 -- Which of its jobs killed the worker is unknown. So what was lost together is not charged: it goes back as suspects, each
 -- to be leased alone, and those lost again also one after the other. Whoever is lost alone is charged with the
--- attempt. A job that may run only once (max_retries 0) is always charged: it may have begun.
+-- attempt. A job that may run only once (max_retries 0) is always charged: it may have begun. So is one that was handed over: no worker
+-- died of it.
 --
 -- Locks: expired leases with skip locked (an extend or settle in flight keeps its lease), then children's tokens.
 
@@ -31,13 +32,15 @@ begin
       limit p_limit
       for update skip locked
     )) and lease.expires_at < v_now
-    returning lease.*, not exists (
+    returning lease.*, lease.is_handed_over or not exists (
       select from queue.leases as other
       where other.worker_id = lease.worker_id and other.id <> lease.id and other.crashes >= lease.crashes
+        and not other.is_handed_over
     ) as is_only
   ),
   lost as (
-    select expired.id as lease_id, expired.worker_id, expired.claimed_at, expired.crashes, part.job_id, part.attempt,
+    select expired.id as lease_id, expired.worker_id, expired.claimed_at, expired.crashes, expired.is_handed_over,
+      part.job_id, part.attempt,
       expired.is_only and count(*) over (partition by expired.id) = 1 as is_alone
     from expired, unnest(expired.job_ids, expired.attempts) as part (job_id, attempt)
     where (
@@ -56,7 +59,10 @@ begin
       end::queue.job_status as to_status,
       jsonb_build_object(
         'name', 'LeaseExpired',
-        'message', format('worker %s did not finish, extend or release its lease in time', worker.name)
+        'message', case
+          when lost.is_handed_over then 'the function that took the job did not report its end in time'
+          else format('worker %s did not finish, extend or release its lease in time', worker.name)
+        end
       ) as error,
       type.name as type_name
     from lost
@@ -143,6 +149,8 @@ begin
       )
       for update skip locked
     ));
+    delete from queue.handovers as passed
+    where not exists (select from queue.leases as lease where lease.id = passed.lease_id);
     -- A worker's row outlives it as long as the runs that name it.
     delete from queue.workers as worker
     where worker.seen_at < v_now - v_settings.completed_retention - interval '1 day'

@@ -1,6 +1,8 @@
 -- What a long-lived worker calls beside its work: sign in, sleep, report, sign out.
 
-create function queue.register_worker(p_name text, p_details jsonb, p_queues text[], p_types text[])
+create function queue.register_worker(
+  p_name text, p_details jsonb, p_queues text[], p_types text[], p_tenant_id text default null
+)
 returns json
 language plpgsql
 volatile
@@ -31,12 +33,13 @@ begin
     'type_ids', (
       select coalesce(json_agg(queue.intern_type(given.name) order by given.position), '[]')
       from unnest(p_types) with ordinality as given (name, position)
-    )
+    ),
+    'tenant_id', case when p_tenant_id is not null then queue.intern_tenant(p_tenant_id) end
   );
 end;
 $$;
 comment on function queue.register_worker is
-  'Signs a worker in under a name that is new at each start; interns its queues and types and returns their ids. Raises MR013.';
+  'Signs a worker in under a name that is new at each start; interns its queues and types, and the tenant if it serves one only, and returns their ids. Raises MR012 and MR013.';
 
 create function queue.heartbeat_worker(p_worker integer, p_details jsonb default null)
 returns boolean
@@ -108,7 +111,7 @@ begin
   select count(*) into v_count from queue.settle((
     select coalesce(jsonb_agg(jsonb_build_object('lease', lease.id, 'id', held.job_id, 'outcome', 'released')), '[]')
     from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
-    where lease.worker_id = p_worker and lease.id <> all (coalesce(p_known_leases, '{}'))
+    where lease.worker_id = p_worker and not lease.is_handed_over and lease.id <> all (coalesce(p_known_leases, '{}'))
   ));
   return v_count;
 end;
@@ -116,7 +119,9 @@ $$;
 comment on function queue.forget_leases is
   'Releases, with the attempt given back, the jobs of a worker''s leases other than these; returns how many. For a worker after an outage, with no other call in flight.';
 
-create function queue.open_jobs(p_queue_ids integer[], p_except_queue_ids integer[], p_type_ids integer[])
+create function queue.open_jobs(
+  p_queue_ids integer[], p_except_queue_ids integer[], p_type_ids integer[], p_tenant_id integer default null
+)
 returns json
 language plpgsql
 stable
@@ -131,26 +136,31 @@ begin
   return json_build_object(
     'pending', exists (
       select from queue.ready as token
-      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))),
+      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
+        and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))),
     'scheduled', exists (
       select from queue.scheduled as token
-      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))),
+      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
+        and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))),
     'blocked', exists (
       select from queue.waiting as token
-      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))),
+      where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
+        and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))),
     'processing', exists (
       select from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
       join queue.jobs as job on job.id = held.job_id
-      where job.queue_id = any (v_lines) and (p_type_ids is null or job.type_id = any (p_type_ids))),
+      where job.queue_id = any (v_lines) and (p_type_ids is null or job.type_id = any (p_type_ids))
+        and (p_tenant_id is null or job.tenant_id = p_tenant_id)),
     'next_due_in_ms', (
       select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000))
       from queue.scheduled as token
       where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
+        and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))
       order by token.at limit 1)
   );
 end;
 $$;
-comment on function queue.open_jobs is 'Whether jobs of these queues and types are pending, scheduled, blocked or processing, and when the next is due.';
+comment on function queue.open_jobs is 'Whether jobs of these queues, types and tenant are pending, scheduled, blocked or processing, and when the next is due.';
 
 create function queue.job_outcome(p_job_id bigint)
 returns json

@@ -191,7 +191,9 @@ create function queue.advance(
   p_whole_leases bigint[] default null,
   p_whole_sizes integer[] default null,
   p_whole_elapsed_ms integer[] default null,
-  p_whole_results json default null
+  p_whole_results json default null,
+  p_tenant_id integer default null,
+  p_per_tenant integer default null
 )
 returns json
 language plpgsql
@@ -262,7 +264,15 @@ begin
   end if;
 
   if p_limit > 0 then
-    v_claim := queue.claim(p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, null, p_limit, p_lease_ms, p_mark);
+    if p_per_tenant is not null then
+      v_claim := queue.claim_share(
+        p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, p_tenant_id, p_per_tenant, p_limit, p_lease_ms, p_mark);
+    else
+      -- A mark is a place in a lane, which in a queue that is first in, first out is not the tenant's own.
+      v_claim := queue.claim(
+        p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, p_tenant_id, p_limit, p_lease_ms,
+        case when p_tenant_id is null then p_mark end);
+    end if;
     v_ids := v_claim.o_ids;
     v_expires_at := v_claim.o_expires_at;
     v_mark := v_claim.o_mark;

@@ -175,8 +175,11 @@ step as not materialized (
 )
 select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status, step.at,
   step.attempt::integer as attempt, worker.name as worker_id,
-  case when not queue.is_end_user() then step.actor end as actor, step.reason, step.seq, step.part
+  case when not queue.is_end_user() then step.actor end as actor, step.reason, step.seq, step.part,
+  case when step.part = 4 and not queue.is_end_user() then (
+    select run.note from queue.runs as run where run.job_id = step.job_id and run.lease_id = step.seq
+  ) end as note
 from step
 left join queue.workers as worker on worker.id = step.worker_id;
 comment on view public.job_status_history is
-  'One row for every change of a job''s status, in the order of seq and part: from, to, when, attempt, worker or person, reason.';
+  'One row for every change of a job''s status, in the order of seq and part: from, to, when, attempt, worker or person, reason, and what the handler noted.';

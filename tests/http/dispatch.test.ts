@@ -62,6 +62,7 @@ function target(parts: Partial<Target> = {}): Target {
     url: `http://127.0.0.1:${port}/functions/v1/ingest-slack`,
     method: "POST",
     headers: { authorization: "Bearer key" },
+    reportMs: 900_000,
     timeoutMs: 30_000,
     signingSecrets: [SECRET],
     ...parts,

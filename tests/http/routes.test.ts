@@ -5,6 +5,7 @@ import { NoRouteError, type Routes, SHIPPED_ROUTES, targetOf } from "../../src/h
 const DEFAULTS = {
   functionsUrl: "https://ref.supabase.test/functions/v1/",
   functionHeaders: { authorization: "Bearer key" },
+  reportMs: 900_000,
   timeoutMs: 60_000,
   signingSecrets: [],
 };

@@ -15,7 +15,16 @@ const SETTINGS: LaneSettings = {
 function makeLane(settings: Partial<LaneSettings> = {}): Lane {
   return new Lane(
     { ...SETTINGS, ...settings },
-    { queueIds: null, exceptQueueIds: null, typeIds: "{1}" },
+    {
+      scope: {
+        queueIds: null,
+        exceptQueueIds: null,
+        typeIds: "{1}",
+        tenantId: null,
+        perTenant: null,
+      },
+      fitting: undefined,
+    },
     fakeClock(),
   );
 }

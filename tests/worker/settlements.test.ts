@@ -19,7 +19,20 @@ function rig() {
     batchSize: 1,
     horizonMs: 500,
   };
-  const lane = new Lane(settings, { queueIds: null, exceptQueueIds: null, typeIds: "{1}" }, clock);
+  const lane = new Lane(
+    settings,
+    {
+      scope: {
+        queueIds: null,
+        exceptQueueIds: null,
+        typeIds: "{1}",
+        tenantId: null,
+        perTenant: null,
+      },
+      fitting: undefined,
+    },
+    clock,
+  );
   const settlements = new Settlements(clock, DELAY_MS);
   let nextLease = 0;
   return {

@@ -70,6 +70,8 @@ function noteOf(event: AttemptEnded): string {
       return "given back, attempt not counted";
     case "cancelled":
       return "cancelled while it ran";
+    case "handed_over":
+      return "passed on; its end will be reported";
     case "lost":
       return "lease lost: another worker may have it";
     case "unconfirmed":

@@ -1,0 +1,24 @@
+import { type QueueHealth, queueHealth } from "../db/operator-functions.ts";
+import type { Sql } from "../db/sql.ts";
+import type { Prepared } from "./run.ts";
+
+/** How long the database may take to say that it is well. */
+const PATIENCE_MS = 10_000;
+
+/** 200 when all is well, 503 when something is not: the database's own report, and what this worker serves. Rejects when nobody answers. */
+export async function healthResponse(
+  sql: Sql,
+  prepare: (signal: AbortSignal) => Promise<Prepared>,
+): Promise<Response> {
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  const [health, prepared]: [QueueHealth, Prepared] = await Promise.all([
+    queueHealth(sql, patience),
+    prepare(patience),
+  ]);
+  const processors = prepared.handlers.map(({ job }) => ({ type: job.type }));
+  const isWell = health.status === "ok";
+  return Response.json(
+    { ...health, database: "reachable", processors },
+    { status: isWell ? 200 : 503 },
+  );
+}

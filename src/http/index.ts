@@ -1,0 +1,12 @@
+export { defineJob } from "../core/define-job.ts";
+export { implement, implementBatch } from "../core/implement.ts";
+export { jsonLogger, type Logger } from "../core/logger.ts";
+export { discard, fail, snooze } from "../core/outcomes.ts";
+export { type ConnectOptions, connect } from "../db/postgres-js.ts";
+export type { Usage } from "./budget.ts";
+export { type EdgeEnvironment, readEdgeEnvironment } from "./environment.ts";
+export type { Problem } from "./problem.ts";
+export { createQueueWorker, type QueueWorker, type QueueWorkerOptions } from "./queue-worker.ts";
+export { NoRouteError, type Route, type Routes, SHIPPED_ROUTES } from "./routes.ts";
+export type { RunEnd, RunReport } from "./run-report.ts";
+export type { ServiceKeys } from "./service-access.ts";

@@ -1,0 +1,110 @@
+-- Jobs that a worker passes on: to a function that says "I report later" and tells progress and end by a call of its own.
+--   processing stays processing, under a lease of its own; then as settle says
+--
+-- Locks: leases in id order, then as settle.
+
+create table queue.handovers (
+  from_lease_id bigint not null,
+  job_id bigint not null,
+  lease_id bigint not null,
+  note jsonb,
+  constraint handovers_pkey primary key (from_lease_id, job_id)
+);
+create index handovers_lease_idx on queue.handovers (lease_id);
+comment on table queue.handovers is
+  'Jobs that were passed on: the lease they were claimed under, which the function was told, and the one they have now.';
+
+create function queue.hand_over(
+  p_worker integer, p_lease_id bigint, p_job_id bigint, p_ms double precision, p_note jsonb default null
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_expires_at timestamptz := queue.clock() + queue.span(p_ms);
+  v_held queue.leases;
+  v_lease_id bigint := p_lease_id;
+begin
+  select lease.* into v_held from queue.leases as lease
+  where lease.id = p_lease_id and lease.worker_id = p_worker and p_job_id = any (lease.job_ids) and not lease.is_handed_over
+  for update;
+  if not found or exists (
+    select from queue.runs as run where run.job_id = p_job_id and run.lease_id = p_lease_id
+  ) then
+    return false;
+  end if;
+  if cardinality(v_held.job_ids) = 1 then
+    update queue.leases set expires_at = v_expires_at, is_handed_over = true where id = p_lease_id;
+  else
+    v_lease_id := nextval('queue.lease_ids');
+    update queue.leases as lease
+    set (job_ids, attempts) = (
+      select array_agg(part.job_id order by part.position), array_agg(part.attempt order by part.position)
+      from unnest(lease.job_ids, lease.attempts) with ordinality as part (job_id, attempt, position)
+      where part.job_id <> p_job_id
+    )
+    where lease.id = p_lease_id;
+    insert into queue.leases (id, claimed_at, expires_at, worker_id, crashes, is_handed_over, job_ids, attempts)
+    values (
+      v_lease_id, v_held.claimed_at, v_expires_at, p_worker, 0, true, array[p_job_id],
+      array[v_held.attempts[array_position(v_held.job_ids, p_job_id)]]
+    );
+    -- The others may all have ended already.
+    perform queue.close_leases(array[p_lease_id], array[0::bigint]);
+  end if;
+  insert into queue.handovers (from_lease_id, job_id, lease_id, note)
+  values (p_lease_id, p_job_id, v_lease_id, p_note);
+  return true;
+end;
+$$;
+comment on function queue.hand_over is
+  'Passes a job of this worker on: it has a lease of its own from now on, for p_ms milliseconds. False when the lease was lost, or the job has ended.';
+
+create function queue.answer_call(p_job_id bigint, p_lease_id bigint, p_report text, p_detail jsonb)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_passed queue.handovers := (
+    select passed from queue.handovers as passed
+    where passed.from_lease_id = p_lease_id and passed.job_id = p_job_id
+  );
+  v_lease_id bigint := coalesce(v_passed.lease_id, p_lease_id);
+begin
+  if p_report = 'progress' then
+    return queue.report(
+      p_job_id, (p_detail ->> 'percent')::numeric, p_detail ->> 'message', p_detail -> 'data', v_lease_id);
+  elsif p_report = 'extend' then
+    -- A lease that was not handed over is kept alive by its worker.
+    update queue.leases as lease
+    set expires_at = case
+      when lease.is_handed_over
+        then greatest(lease.expires_at, v_now + queue.span((p_detail ->> 'seconds')::double precision * 1000))
+      else lease.expires_at
+    end
+    where lease.id = v_lease_id and p_job_id = any (lease.job_ids) and not exists (
+      select from queue.runs as run where run.job_id = p_job_id and run.lease_id = lease.id
+    );
+    return found;
+  elsif p_report in ('completed', 'failed') then
+    return queue.settle_one(
+      v_lease_id, p_job_id, p_report, (p_detail - 'result') || jsonb_build_object('note', v_passed.note), p_detail -> 'result'
+    ) is not null;
+  end if;
+  raise exception 'unknown report: %', coalesce(quote_literal(left(p_report, 80)), 'null')
+    using errcode = '22023', hint = 'A function reports progress, extend, completed or failed.';
+end;
+$$;
+comment on function queue.answer_call is
+  'What a function reports of a job that it was sent under a lease: progress, extend, completed or failed. False when the job is no longer this attempt''s.';
