@@ -161,7 +161,7 @@ begin
     from cron.job as job where job.jobname like 'millrace-%';
   end if;
   return jsonb_build_object(
-    'pg_net', v_has_net, 'vault', v_has_vault, 'pg_cron', v_has_cron,
+    'checked_at', queue.clock(), 'pg_net', v_has_net, 'vault', v_has_vault, 'pg_cron', v_has_cron,
     'has_url', v_door.o_url is not null, 'has_token', v_door.o_token is not null, 'is_ready', v_door.o_state = 'ready',
     'is_armed', exists (select from queue.bells as bell where bell.queue_id = 0),
     'last_ring', v_ring, 'problems', queue.doorbell_problems(), 'cron_jobs', v_jobs,
