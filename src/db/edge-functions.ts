@@ -30,16 +30,17 @@ export async function runPlan(db: Queryable, signal?: AbortSignal): Promise<RunP
   return (await callJson(db, `select queue.run_plan()::text`, [], { signal })) as RunPlan;
 }
 
-/** Posts to the Edge worker, if work is due: `rung`, `idle` and so on. */
+/** Posts to the Edge worker for what a run has left: `rung`, `coalesced`, `idle` and so on. */
 export async function ringWorker(
   db: Queryable,
-  { type, batch }: { type: string | null; batch: number },
+  batch: number,
   signal?: AbortSignal,
 ): Promise<string | null> {
   return callText(
     db,
-    `select public.trigger_queue_worker(p_action => 'process', p_type => $1::text, p_batch => $2::text::integer)`,
-    [type, String(batch)],
+    `select queue.trigger_worker(p_action => 'process', p_type => null, p_batch => $1::text::integer,
+       p_reason => 'remaining')`,
+    [String(batch)],
     { signal },
   );
 }

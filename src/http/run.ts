@@ -135,9 +135,8 @@ async function ringAgain(
   { concurrency }: RunOrder,
   { sql, logger, signal }: RunParts,
 ): Promise<void> {
-  const request = { type: null, batch: concurrency };
   // The tick comes all the same.
-  const fate = await ringWorker(sql, request, signal).catch((error: unknown) => {
+  const fate = await ringWorker(sql, concurrency, signal).catch((error: unknown) => {
     logger.warn("run.ring_failed", { error });
     return null;
   });

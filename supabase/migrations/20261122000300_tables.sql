@@ -233,6 +233,7 @@ create unlogged table queue.bells (
 );
 comment on table queue.bells is
   'Sleeping workers that want to be woken when a job becomes ready on a queue. Unlogged: after a crash they poll until they ring again.';
+comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker.';
 
 create unlogged table queue.sweeps (
   scope bigint not null,

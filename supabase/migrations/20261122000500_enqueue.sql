@@ -173,10 +173,14 @@ begin
   loop
     perform pg_notify('millrace', 'w:' || v_worker_id);
   end loop;
+  -- Where a worker sleeps that was woken just now, the Edge worker is left alone.
+  if not found and exists (select from queue.bells as bell where bell.queue_id = 0) then
+    perform queue.ring_edge(p_queue_id);
+  end if;
 end;
 $$;
 comment on function queue.ring is
-  'Wakes up to p_count sleeping workers of a queue at commit. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';
+  'Wakes up to p_count sleeping workers of a queue at commit, or where none sleeps the Edge worker, if its bell is armed. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';
 
 create function queue.enqueue_one(
   p_type text,
@@ -276,7 +280,7 @@ begin
   else
     insert into queue.ready (id, at, queue_id, lane, type_id, priority)
     values (v_id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
-    if exists (select from queue.bells as bell where bell.queue_id = v_queue_id) then
+    if exists (select from queue.bells as bell where bell.queue_id in (v_queue_id, 0)) then
       perform queue.ring(v_queue_id, 1);
     end if;
   end if;

@@ -127,6 +127,10 @@ declare
   v_pruned integer := 0;
   v_expired integer := 0;
 begin
+  if v_promoted > 0 and exists (select from queue.bells as bell where bell.queue_id = 0) then
+    perform queue.ring_edge(null);
+  end if;
+  perform queue.collect_rings();
   -- One maintainer at a time does the rest; the others go on with their work.
   if pg_try_advisory_xact_lock(hashtextextended('millrace.maintain', 0)) then
     begin
@@ -143,7 +147,7 @@ begin
     delete from queue.bells
     where ctid = any (array(
       select bell.ctid from queue.bells as bell
-      where not exists (
+      where bell.worker_id <> 0 and not exists (
         select from queue.workers as worker
         where worker.id = bell.worker_id and worker.seen_at >= v_now - v_settings.worker_timeout
       )
@@ -174,4 +178,4 @@ begin
 end;
 $$;
 comment on function queue.maintain is
-  'Rescues, sweeps, promotes, makes and drops partitions, prunes; returns what it did.';
+  'Rescues, sweeps, promotes, collects the outcome of rings, makes and drops partitions, prunes; returns what it did.';

@@ -1,4 +1,4 @@
--- The contract, part two: what operators call, and the doorbell.
+-- The contract, part two: what operators call.
 
 create function public.cancel_job(p_job_id bigint, p_reason text default null)
 returns text
@@ -85,54 +85,3 @@ returns jsonb
 language sql stable security invoker set search_path = ''
 as $$ select queue.health(); $$;
 comment on function public.queue_health is 'Whether the system is well: {status, problems: [{code, message}], ...}.';
-
--- pg_net sends after commit; the job's row stays the truth, so a lost ring costs only the time to the next one.
-create function queue.trigger_worker(p_action text, p_type text, p_batch integer)
-returns text
-language plpgsql
-volatile
-security definer
-set search_path = ''
-as $$
-declare
-  v_url text;
-  v_token text;
-begin
-  if cardinality(queue.lines(null, null, null)) = 0
-    and not exists (select from queue.scheduled as token where token.at <= queue.clock())
-    and not exists (select from queue.leases as lease where lease.expires_at < queue.clock())
-  then
-    return 'idle';
-  end if;
-  if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null then
-    return 'unavailable';
-  end if;
-  select secret.decrypted_secret into v_url from vault.decrypted_secrets as secret where secret.name = 'queue_worker_url';
-  select secret.decrypted_secret into v_token from vault.decrypted_secrets as secret where secret.name = 'queue_worker_token';
-  if v_url is null or v_token is null then
-    return 'unconfigured';
-  end if;
-  perform net.http_post(
-    url => v_url,
-    body => jsonb_build_object('action', p_action, 'type', p_type, 'batch', p_batch),
-    headers => jsonb_build_object('Content-Type', 'application/json', 'X-Queue-Token', v_token),
-    timeout_milliseconds => 5000
-  );
-  return 'rung';
-exception
-  when others then
-    -- The doorbell never fails its caller: a job in the queue is worth more than a ring.
-    raise warning 'queue worker was not triggered: %', sqlerrm;
-    return 'failed';
-end;
-$$;
-comment on function queue.trigger_worker is 'Posts to the Edge worker when work is due: rung, idle, unavailable (no pg_net or Vault), unconfigured or failed.';
-
-create function public.trigger_queue_worker(
-  p_action text default 'process', p_type text default null, p_batch integer default 5
-)
-returns text
-language sql volatile security invoker set search_path = ''
-as $$ select queue.trigger_worker(p_action, p_type, p_batch); $$;
-comment on function public.trigger_queue_worker is
-  'Wakes the Edge worker over HTTP when work is due; never raises. Answers rung, idle, unavailable, unconfigured or failed.';

@@ -60,7 +60,7 @@ begin
     queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.heartbeat_worker,
     queue.unregister_worker, queue.advance, queue.extend_leases, queue.arm_bells, queue.settle_one,
     queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.job_outcome,
-    queue.parent_results, queue.trigger_worker, queue.forget_leases, queue.open_jobs,
+    queue.parent_results, queue.trigger_worker, queue.arm_edge_bell, queue.collect_rings, queue.forget_leases, queue.open_jobs,
     queue.hand_over, queue.answer_call, queue.run_plan, queue.work_due, queue.overview, queue.health, public.queue_health,
     public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
     public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.trigger_queue_worker
@@ -79,8 +79,9 @@ begin
   perform queue.grant_worker(p_role);
   execute format('grant execute on function
     queue.cancel, queue.retry, queue.redrive, queue.purge, queue.set_paused, queue.explain, queue.stats, queue.health,
-    queue.status_of, queue.priority_name, queue.is_end_user, queue.caller_role, queue.set_route, queue.remove_route,
-    public.set_job_route, public.remove_job_route, public.cancel_job, public.retry_job, public.redrive_jobs, public.purge_jobs, public.pause_queue,
+    queue.status_of, queue.priority_name, queue.is_end_user, queue.caller_role, queue.edge_status, queue.set_route,
+    queue.remove_route, public.set_job_route, public.remove_job_route, public.cancel_job, public.retry_job,
+    public.redrive_jobs, public.purge_jobs, public.pause_queue,
     public.resume_queue, public.explain_job, public.queue_stats, public.queue_health
     to %I', p_role);
   execute format('grant select on all tables in schema queue to %I', p_role);

@@ -139,6 +139,7 @@ describeOnEachServer("of all functions", (context) => {
       [
         "queue.caller_role",
         "queue.cancel",
+        "queue.edge_status",
         "queue.explain",
         "queue.health",
         "queue.is_end_user",

@@ -7,7 +7,7 @@ import { before, beforeEach, it } from "node:test";
 import { connect, type TestSql } from "../support/connect.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { only, rigOf } from "./rig.ts";
-import { installNet, installVault, netRequests } from "./supabase-stubs.ts";
+import { answerRequests, installNet, installVault, netRequests } from "./supabase-stubs.ts";
 
 const SECRETS = {
   queue_worker_url: "https://project.functions.example/queue-worker",
@@ -41,7 +41,7 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
   });
   beforeEach(async () => {
     await rigOf(context.db).clear();
-    await context.db.superSql`truncate net.http_request_queue`;
+    await context.db.superSql`truncate net.http_request_queue, queue.rings`;
   });
 
   it("posts to the worker's address with the token that is its own", async () => {
@@ -54,8 +54,8 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     assert.deepEqual(await netRequests(context.db), [
       {
         url: SECRETS.queue_worker_url,
-        body: { action: "process", type: null, batch: 5 },
-        headers: { "Content-Type": "application/json", "X-Queue-Token": "a random token" },
+        body: { action: "process", type: null, batch: 5, async: true },
+        headers: { "Content-Type": "application/json", Authorization: "Bearer a random token" },
         timeout_milliseconds: 5000,
       },
     ]);
@@ -68,7 +68,7 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     await sql`select public.trigger_queue_worker(p_action => 'drain', p_type => 'mail', p_batch => 20)`;
 
     const [request] = await netRequests(context.db);
-    assert.deepEqual(request?.body, { action: "drain", type: "mail", batch: 20 });
+    assert.deepEqual(request?.body, { action: "drain", type: "mail", batch: 20, async: true });
   });
 
   it("rings when a scheduled job is due, and not before", async () => {
@@ -99,10 +99,69 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     await sql`select public.pause_queue('paused')`;
 
     const paused = await trigger(sql);
+    await context.db.superSql`delete from queue.bells`;
     await sql`select public.resume_queue('paused')`;
     const resumed = await trigger(sql);
 
     assert.deepEqual([paused, resumed], ["idle", "rung"]);
+  });
+
+  it("posts once a second at most, whoever calls", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("work");
+
+    const crowd = await Promise.all(Array.from({ length: 8 }, () => trigger(sql)));
+    await answerRequests(context.db);
+    const early = await sql.begin(async (tx) => {
+      await tx`update queue.rings set at = queue.clock() - interval '0.3 seconds'`;
+      return trigger(tx as unknown as TestSql);
+    });
+    await context.db.advance(2_100);
+    const late = await trigger(sql);
+
+    assert.deepEqual(crowd.sort(), [...Array<string>(7).fill("coalesced"), "rung"]);
+    assert.deepEqual([early, late], ["coalesced", "rung"]);
+    assert.equal((await netRequests(context.db)).length, 1);
+  });
+
+  it("does not wait for a caller that rang and stays open, and rings beside it after two seconds", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("work");
+    const holder = context.db.connect({ max: 1 });
+
+    await holder.begin(async (tx) => {
+      const first = await trigger(tx as unknown as TestSql);
+      const beside = await trigger(sql);
+      await context.db.advance(2_100);
+      const later = await trigger(sql);
+
+      assert.deepEqual([first, beside, later], ["rung", "coalesced", "rung"]);
+    });
+    await holder.end();
+  });
+
+  it("adds nothing to a post that pg_net has not sent yet, however long that takes", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("work");
+
+    const first = await trigger(sql);
+    await context.db.advance(60_000);
+    const unsent = await trigger(sql);
+    await answerRequests(context.db);
+    const sent = await trigger(sql);
+
+    assert.deepEqual([first, unsent, sent], ["rung", "coalesced", "rung"]);
+  });
+
+  it("posts again at the next tick when the worker answered with an error", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("work");
+
+    await trigger(sql);
+    await answerRequests(context.db, { status: 500 });
+    await context.db.advance(2_000);
+
+    assert.equal(await trigger(sql), "rung");
   });
 
   it("posts nothing when the caller's transaction is rolled back", async () => {
@@ -155,6 +214,10 @@ describeOnEachServer("trigger_queue_worker when pg_net fails", (context) => {
     await installVault(context.db, SECRETS);
     await context.db.superSql.unsafe(`
       alter table net.http_request_queue add constraint broken check (url is null)`);
+  });
+  beforeEach(async () => {
+    await rigOf(context.db).clear();
+    await context.db.superSql`truncate queue.rings`;
   });
 
   it("answers so and lets its caller go on: a job in the queue is worth more than a ring", async () => {

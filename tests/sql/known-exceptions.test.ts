@@ -31,10 +31,13 @@ describeOnEachServer("of the functions, only these", (context) => {
     assert.deepEqual(await functionsWith("f.prosecdef"), [
       "advance",
       "arm_bells",
+      "arm_edge_bell",
       "caller_tenant_id",
       "cancel",
       "claim_rows",
       "cleanup",
+      "collect_rings",
+      "edge_status",
       "enqueue_alike",
       "enqueue_many",
       "enqueue_one",
@@ -64,9 +67,13 @@ describeOnEachServer("of the functions, only these", (context) => {
 
   it("functions that open a subtransaction: none of those that claim, settle or rescue", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexception\s+when\M'`), [
+      "arm_edge_bell",
+      "collect_rings",
+      "install_cron",
       "maintain",
       "parse_jobs",
-      "trigger_worker",
+      "post_ring",
+      "take_edge_bell",
     ]);
   });
 
@@ -120,9 +127,11 @@ describeOnEachServer("of the functions, only these", (context) => {
         "public.trigger_queue_worker",
         "queue.advance",
         "queue.arm_bells",
+        "queue.arm_edge_bell",
         "queue.claim_rows",
         "queue.cleanup",
         "queue.clock",
+        "queue.collect_rings",
         "queue.enqueue_alike",
         "queue.enqueue_many",
         "queue.enqueue_one",

@@ -13,7 +13,7 @@ import { connect } from "../../src/db/postgres-js.ts";
 import { MAJORS } from "../support/majors.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { describeOnEachServer, describeWithDatabase } from "../support/suite.ts";
-import { installNet, installVault } from "./supabase-stubs.ts";
+import { installCron, installNet, installVault } from "./supabase-stubs.ts";
 
 const CLI = process.env["MILLRACE_SUPABASE_CLI"];
 const cliMissing = CLI
@@ -51,6 +51,7 @@ describeOnEachServer(
       `);
       await installVault(context.db);
       await installNet(context.db);
+      await installCron(context.db);
 
       const reports = await superSql`
         select p.proname || ': ' || report.message as report

@@ -156,6 +156,11 @@ describeWithDatabase(
         most: 500,
       },
       {
+        what: "the tick looks whether work is due",
+        statement: "select public.trigger_queue_worker()",
+        most: 100,
+      },
+      {
         what: "cleanup_stuck_jobs finds nothing",
         statement: "select public.cleanup_stuck_jobs()",
         most: 50,
@@ -326,6 +331,7 @@ describeOnEachServer(
       "select queue.settle_one(1, 1, 'snoozed')",
       `select queue.extend_leases(1, '{1}', 1000)`,
       "select public.cleanup_stuck_jobs()",
+      "select public.trigger_queue_worker()",
       // Jobs of a kind that nobody else here wants.
       "select queue.enqueue_one('c')",
       "select queue.enqueue_alike('c', '[1, 2]')",

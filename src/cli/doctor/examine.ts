@@ -1,8 +1,10 @@
 import { NotAllowedError, SchemaVersionError } from "../../core/database-errors.ts";
+import { edgeStatus } from "../../db/inspect-edge.ts";
 import { type ServerFacts, serverFacts } from "../../db/inspect-server.ts";
 import { schemaVersion } from "../../db/schema-version.ts";
 import type { Sql } from "../../db/sql.ts";
 import { explainError } from "../explain-error.ts";
+import { checkCron, checkDoorbell, checkRings } from "./edge-checks.ts";
 import { type Finding, fault, ok, skipped, type Verdict } from "./finding.ts";
 import {
   checkLeases,
@@ -52,6 +54,9 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("workers", () => checkWorkers(sql));
   await check("leases", () => checkLeases(sql));
   await check("partitions", () => checkPartitions(sql));
+  await check("doorbell", async () => checkDoorbell(await edgeStatus(sql)));
+  await check("rings", async () => checkRings(await edgeStatus(sql)));
+  await check("cron", async () => checkCron(await edgeStatus(sql)));
   return findings;
 }
 

@@ -1,0 +1,228 @@
+-- The doorbell of the Edge worker: it sleeps until somebody posts to it. The tick of pg_cron posts when work is due, and an
+-- enqueue posts when the bell is armed: when the worker has said that it ran dry. Under load nobody rings. pg_net sends after
+-- commit and may lose what it was given; the job's row stays the truth, and the next tick posts again while work is due.
+--
+-- Locks: nobody waits here. The bell is taken with skip locked. One post a second is held by advisory locks whose names are
+-- seconds: a transaction that rang and stays open keeps others from ringing for two seconds at most.
+
+create table queue.rings (
+  id bigint generated always as identity,
+  request_id bigint,
+  at timestamptz not null,
+  reason text not null,
+  status_code integer,
+  timed_out boolean,
+  error text,
+  answer text,
+  finished_at timestamptz,
+  constraint rings_pkey primary key (id),
+  constraint rings_reason_known check (reason in ('tick', 'enqueue', 'remaining'))
+);
+create index rings_open_idx on queue.rings (request_id) where finished_at is null;
+comment on table queue.rings is
+  'One row for each post to the Edge worker, with the HTTP outcome: pg_net forgets it after hours. Kept for seven days, and ten thousand at most.';
+comment on column queue.rings.request_id is 'What net.http_post returned; null when it failed. A crash of the server starts these anew.';
+comment on column queue.rings.reason is 'tick (trigger_queue_worker), enqueue (the armed bell) or remaining (a run of the worker ended before the work did).';
+comment on column queue.rings.answer is 'The beginning of an answer other than 2xx.';
+comment on column queue.rings.finished_at is 'When pg_net had an answer or gave up; null: not told yet.';
+
+create function queue.doorbell(out o_state text, out o_url text, out o_token text)
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null then
+    o_state := 'unavailable';
+    return;
+  end if;
+  select nullif(btrim(secret.decrypted_secret, E' \t\r\n'), '') into o_url
+  from vault.decrypted_secrets as secret where secret.name = 'queue_worker_url';
+  select nullif(btrim(secret.decrypted_secret, E' \t\r\n'), '') into o_token
+  from vault.decrypted_secrets as secret where secret.name = 'queue_worker_token';
+  o_state := case when o_url is null or o_token is null then 'unconfigured' else 'ready' end;
+end;
+$$;
+comment on function queue.doorbell is
+  'Where to ring and with what token: ready, unavailable (no pg_net or no Vault) or unconfigured (no secrets). It returns a secret: nobody but the owner may call it.';
+
+create function queue.take_edge_bell()
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  delete from queue.bells
+  where ctid = any (array(
+    select bell.ctid from queue.bells as bell where bell.queue_id = 0 for update skip locked
+  ));
+  return found;
+exception
+  when serialization_failure then
+    return false; -- a caller in repeatable read still sees a bell that somebody took
+end;
+$$;
+comment on function queue.take_edge_bell is 'Disarms the Edge worker''s bell; false when it was not armed or another transaction is just taking it.';
+
+-- The bell's owner always posts: the run that armed it has ended, and no other will look for this job. Whoever has no bell
+-- leaves it at a post of the last second, and at one that pg_net has not sent yet: posts that wait for a dead pg_net would
+-- all be sent at once when it comes back.
+create function queue.post_ring(p_reason text, p_action text, p_type text, p_batch integer, p_has_bell boolean)
+returns text
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_second bigint := floor(extract(epoch from v_now));
+  v_state text;
+  v_url text;
+  v_token text;
+  v_last record;
+  v_is_only boolean;
+  v_error text;
+begin
+  begin
+    select door.o_state, door.o_url, door.o_token into v_state, v_url, v_token from queue.doorbell() as door;
+    if v_state <> 'ready' then
+      return v_state;
+    end if;
+    v_is_only := pg_try_advisory_xact_lock(hashtextextended('millrace.ring', v_second));
+    if v_is_only then
+      v_is_only := pg_try_advisory_xact_lock(hashtextextended('millrace.ring', v_second + 1));
+    end if;
+    if not p_has_bell then
+      -- A statement of its own, after the locks: it sees what the one before us committed.
+      select ring.at, ring.request_id into v_last from queue.rings as ring order by ring.id desc limit 1;
+      if not v_is_only or v_last.at > v_now - interval '1 second' then
+        return 'coalesced';
+      end if;
+      if exists (select from net.http_request_queue as request where request.id = v_last.request_id) then
+        return 'coalesced';
+      end if;
+    end if;
+    insert into queue.rings (request_id, at, reason)
+    select net.http_post(
+      url => v_url,
+      body => jsonb_build_object(
+        'action', coalesce(p_action, 'process'), 'type', p_type, 'batch', coalesce(p_batch, 5), 'async', true),
+      headers => jsonb_build_object('Content-Type', 'application/json', 'Authorization', 'Bearer ' || v_token),
+      timeout_milliseconds => 5000
+    ), v_now, p_reason;
+    return 'rung';
+  exception
+    when others then
+      -- The doorbell never fails its caller: a job in the queue is worth more than a ring.
+      v_error := left(replace(sqlerrm, coalesce(v_token, ''), '[token]'), 1000);
+  end;
+  insert into queue.rings (at, reason, error, finished_at) values (v_now, p_reason, v_error, v_now);
+  raise warning 'queue worker was not triggered: %', v_error;
+  return 'failed';
+end;
+$$;
+comment on function queue.post_ring is
+  'Posts to the Edge worker and writes it down: rung, coalesced, unavailable, unconfigured or failed. Never raises.';
+
+create function queue.ring_edge(p_queue_id integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  -- A run would find nothing there, arm the bell, and be rung again by the next job.
+  if exists (select from queue.queues as line where line.id = p_queue_id and line.is_paused) then
+    return;
+  end if;
+  perform queue.post_ring('enqueue', 'process', null, 5, queue.take_edge_bell());
+end;
+$$;
+comment on function queue.ring_edge is
+  'A job became ready while the Edge worker''s bell was armed: takes the bell and posts. Where a transaction that is still open holds the bell, at most one post a second.';
+
+create function queue.arm_edge_bell()
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  if (select door.o_state from queue.doorbell() as door) <> 'ready' then
+    return false;
+  end if;
+  -- Somebody who arms it in a transaction that stays open would make the insert wait.
+  if not exists (select from queue.bells as bell where bell.queue_id = 0) then
+    if not pg_try_advisory_xact_lock(hashtextextended('millrace.arm', 0)) then
+      return false;
+    end if;
+    insert into queue.bells (queue_id, worker_id) values (0, 0) on conflict do nothing;
+  end if;
+  return true;
+exception
+  when others then
+    return false; -- the Vault can't be read: there is nothing to ring with
+end;
+$$;
+comment on function queue.arm_edge_bell is
+  'The Edge worker has run dry: the next job that becomes ready rings it, once. False when there is nothing to ring with. Look at the queue once more after it was armed.';
+
+create function queue.has_due_work()
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return cardinality(queue.lines(null, null, null)) > 0
+    or exists (select from queue.scheduled as token where token.at <= queue.clock())
+    or exists (select from queue.leases as lease where lease.expires_at < queue.clock());
+end;
+$$;
+comment on function queue.has_due_work is
+  'Whether a worker would find something to do now: pending jobs on a queue that is not paused, jobs that fell due, leases that ran out.';
+
+create function queue.trigger_worker(p_action text, p_type text, p_batch integer, p_reason text default 'tick')
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_answer text;
+begin
+  perform queue.collect_rings();
+  if not queue.has_due_work() then
+    perform queue.arm_edge_bell();
+    return 'idle';
+  end if;
+  v_answer := queue.post_ring(case when p_reason = 'remaining' then p_reason else 'tick' end, p_action, p_type, p_batch, false);
+  if v_answer = 'rung' then
+    -- The worker comes anyway, and arms it again when it has run dry.
+    perform queue.take_edge_bell();
+  end if;
+  return v_answer;
+end;
+$$;
+comment on function queue.trigger_worker is
+  'Posts to the Edge worker when work is due, at most once a second: rung, coalesced, idle (its bell is armed then), unavailable (no pg_net or Vault), unconfigured or failed. p_reason: tick or remaining.';
+
+create function public.trigger_queue_worker(
+  p_action text default 'process', p_type text default null, p_batch integer default 5
+)
+returns text
+language sql volatile security invoker set search_path = ''
+as $$ select queue.trigger_worker(p_action, p_type, p_batch); $$;
+comment on function public.trigger_queue_worker is
+  'Wakes the Edge worker over HTTP when work is due; never raises. Answers rung, coalesced, idle, unavailable, unconfigured or failed.';
