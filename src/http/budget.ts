@@ -2,10 +2,16 @@ import type { Clock } from "../core/clock.ts";
 
 /** What this isolate has used so far; what can't be told is left out. */
 export interface Usage {
-  /** Of the processor, since the isolate began. */
+  /** Of the processor, since the isolate began. @default an estimate by the number of jobs */
   readonly cpuMs?: number;
   readonly memoryBytes?: number;
 }
+
+/**
+ * What a job costs its isolate where nobody can tell: sending one to a function took 0.3 ms of a 2.5 GHz core under Deno, running one here
+ * 0.05 ms beside what its handler does.
+ */
+const CPU_MS_PER_JOB = 0.4;
 
 export interface BudgetOptions {
   readonly clock: Clock;
@@ -13,7 +19,7 @@ export interface BudgetOptions {
   readonly bornAt: number;
   /** How long the platform lets an isolate live. */
   readonly lifeMs: number;
-  /** The most processor time of one run. */
+  /** The most processor time of one run; Infinity: no limit. */
   readonly mostCpuMs: number;
   readonly mostMemoryBytes: number;
   readonly usage: () => Usage;
@@ -30,10 +36,16 @@ const LAST_USE = 0.8;
 export class Budget {
   readonly #options: BudgetOptions;
   readonly #cpuAtStart: number;
+  #jobs = 0;
 
   constructor(options: BudgetOptions) {
     this.#options = options;
     this.#cpuAtStart = options.usage().cpuMs ?? 0;
+  }
+
+  /** So many jobs more were claimed. */
+  claimed(count: number): void {
+    this.#jobs += count;
   }
 
   /** Milliseconds until what still runs is given back. */
@@ -46,9 +58,8 @@ export class Budget {
   fits(usualMs: number): boolean {
     const { clock, bornAt, lifeMs, mostCpuMs, mostMemoryBytes, usage } = this.#options;
     if (clock.now() > bornAt + lifeMs * LAST_BEGIN || usualMs > this.leftMs) return false;
-    const { cpuMs = 0, memoryBytes = 0 } = usage();
-    return (
-      cpuMs - this.#cpuAtStart <= mostCpuMs * LAST_USE && memoryBytes <= mostMemoryBytes * LAST_USE
-    );
+    const { cpuMs, memoryBytes = 0 } = usage();
+    const used = cpuMs === undefined ? this.#jobs * CPU_MS_PER_JOB : cpuMs - this.#cpuAtStart;
+    return used <= mostCpuMs * LAST_USE && memoryBytes <= mostMemoryBytes * LAST_USE;
   }
 }

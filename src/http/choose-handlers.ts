@@ -1,13 +1,13 @@
 import type { Implementation } from "../core/implement.ts";
 import type { RouteRow, RunPlan } from "../db/edge-functions.ts";
 import { type DispatchParts, dispatchHandler } from "./dispatch-handler.ts";
-import { hasNamesake, type Route, type Routes, SHIPPED_ROUTES } from "./routes.ts";
+import { hasNamesake, type Route, type Routes } from "./routes.ts";
 
 /** What a run may do with jobs, before it is known which there are. */
 export interface HandlerChoice {
   /** Handlers in this process go before routes. */
   readonly handlers: readonly Implementation[];
-  /** Routes of a file. Rows of the database for the same type go before them. */
+  /** Those of the database go before those of a file, and these before the shipped ones. */
   readonly routes: Routes;
   /** Whether a type that nobody else serves is sent to the function that is named like it. */
   readonly sendsToNamesakes: boolean;
@@ -55,13 +55,11 @@ export function chooseHandlers(
 ): Implementation[] {
   const own = new Set(handlers.map((handler) => handler.job.type));
   const served = new Set(plan.served);
-  const isRouted = (type: string): boolean =>
-    Object.hasOwn(routes, type) || Object.hasOwn(SHIPPED_ROUTES, type);
   const sent = plan.types.filter(
     (type) =>
       !own.has(type) &&
       !off.has(type) &&
-      (isRouted(type) || (sendsToNamesakes && !served.has(type) && hasNamesake(type))),
+      (Object.hasOwn(routes, type) || (sendsToNamesakes && !served.has(type) && hasNamesake(type))),
   );
   return [...handlers, ...sent.map((type) => dispatchHandler(type, dispatch))];
 }

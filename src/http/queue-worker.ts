@@ -12,7 +12,7 @@ import { chooseHandlers, type HandlerChoice, routesOf } from "./choose-handlers.
 import type { Delivery } from "./dispatch.ts";
 import { healthResponse } from "./health.ts";
 import { problemResponse } from "./problem.ts";
-import { type RoutingDefaults, targetOf } from "./routes.ts";
+import { type RoutingDefaults, SHIPPED_ROUTES, targetOf } from "./routes.ts";
 import { type Prepared, run } from "./run.ts";
 import type { RunReport } from "./run-report.ts";
 import { callerOf, type ServiceKeys, unauthorized } from "./service-access.ts";
@@ -31,9 +31,9 @@ export interface QueueWorkerOptions extends Partial<HandlerChoice>, Partial<Rout
   readonly concurrency?: number;
   /** How long the platform lets an isolate live, from its start. @default 150_000, that of Supabase's free plan */
   readonly lifeMs?: number;
-  /** The most processor time of one run. @default 2_000 */
+  /** The most processor time of one run: 2_000 on Supabase. @default no limit */
   readonly mostCpuMs?: number;
-  /** @default 256 MiB */
+  /** 256 MiB on Supabase. @default no limit */
   readonly mostMemoryBytes?: number;
   /** What this isolate has used. @default nothing is known */
   readonly usage?: () => Usage;
@@ -143,7 +143,7 @@ class HttpWorker {
   }
 
   #run(wanted: WorkerRequest & { action: "process" }, number: number): Promise<RunReport> {
-    const { concurrency = 10, mostCpuMs = 2_000, mostMemoryBytes = 268_435_456 } = this.#options;
+    const { concurrency = 10, mostCpuMs = Infinity, mostMemoryBytes = Infinity } = this.#options;
     const { type, tenantId, batch, maxJobs } = wanted;
     const budget = new Budget({
       clock: this.#clock,
@@ -183,7 +183,7 @@ class HttpWorker {
     const { env = () => undefined, fetch = globalThis.fetch } = this.#options;
     const plan = await runPlan(this.#sql, signal);
     const { routes: rows, off } = routesOf(plan.routes, env);
-    const routes = { ...fromFile, ...rows };
+    const routes = { ...SHIPPED_ROUTES, ...fromFile, ...rows };
     const defaults = this.#routing();
     const dispatch = {
       targetOf: (job: { readonly type: string; readonly tenantId: string | null }) =>

@@ -114,7 +114,10 @@ async function workOnce(
     listen: false,
     details: { kind: "edge" },
     fits: (type) => budget.fits(usualMs(prepared, type)),
-    onEvent: tally.listen,
+    onEvent: (event) => {
+      tally.listen(event);
+      if (event.kind === "claimed") budget.claimed(event.count);
+    },
     logger,
     clock,
     ...(order.tenantId !== undefined && { tenantId: order.tenantId }),

@@ -70,7 +70,7 @@ async function signatureOf(content: string, secret: string): Promise<string> {
   return `v1,${btoa(String.fromCharCode(...signature))}`;
 }
 
-function bytesOf(secret: string): Uint8Array<ArrayBuffer> {
+function bytesOf(secret: string): BufferSource {
   const fault = (cause?: unknown): InvalidSigningSecretError =>
     new InvalidSigningSecretError("The signing secret cannot be read", {
       cause,

@@ -46,6 +46,7 @@ test("a route says where, how and for how long; credentials of the project stay 
     method: "PUT",
     headers: { "x-key": "1" },
     timeoutMs: 5,
+    reportMs: 900_000,
     signingSecrets: [],
   });
   assert.deepEqual(targetOf({ type: "mail", tenantId: null }, routes, DEFAULTS).headers, {

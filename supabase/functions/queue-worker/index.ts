@@ -11,11 +11,13 @@ const worker = createQueueWorker({
   ...options,
   sql: connect(databaseUrl, { max: 2, maxTransactions: 1, applicationName: "queue-worker" }),
   handlers: [], // jobs that are handled here and not sent to a function: implement(job, handler)
-  usage: () => {
-    const { user, system } = process.cpuUsage();
-    return { cpuMs: (user + system) / 1_000, memoryBytes: process.memoryUsage().rss };
-  },
   ...(typeof EdgeRuntime !== "undefined" && {
+    mostCpuMs: 2_000,
+    mostMemoryBytes: 256 * 1024 * 1024,
+    usage: () => {
+      const { heapTotal, external } = process.memoryUsage();
+      return { memoryBytes: heapTotal + external };
+    },
     waitUntil: (work: Promise<unknown>) => EdgeRuntime?.waitUntil(work),
   }),
 });
