@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { Command } from "commander";
 import { ACCESS_MUTANTS } from "./mutants/access.ts";
 import { CLAIM_MUTANTS } from "./mutants/claim.ts";
+import { DOORBELL_MUTANTS } from "./mutants/doorbell.ts";
 import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
 import { LOCK_MUTANTS } from "./mutants/locks.ts";
 import type { Mutant } from "./mutants/mutant.ts";
@@ -22,6 +23,7 @@ const MUTANTS: readonly Mutant[] = [
   ...UPKEEP_MUTANTS,
   ...ENQUEUE_MUTANTS,
   ...ACCESS_MUTANTS,
+  ...DOORBELL_MUTANTS,
   ...TYPESCRIPT_MUTANTS,
 ];
 

@@ -280,7 +280,9 @@ begin
   else
     insert into queue.ready (id, at, queue_id, lane, type_id, priority)
     values (v_id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
-    if exists (select from queue.bells as bell where bell.queue_id in (v_queue_id, 0)) then
+    if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
+      or exists (select from queue.bells as bell where bell.queue_id = 0)
+    then
       perform queue.ring(v_queue_id, 1);
     end if;
   end if;

@@ -100,7 +100,9 @@ begin
   insert into queue.ready (id, at, queue_id, lane, type_id, priority)
   select made.id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
   from unnest(v_ids) as made (id);
-  if exists (select from queue.bells as bell where bell.queue_id in (v_queue_id, 0)) then
+  if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
+    or exists (select from queue.bells as bell where bell.queue_id = 0)
+  then
     perform queue.ring(v_queue_id, cardinality(v_ids));
   end if;
   return v_ids;

@@ -213,6 +213,11 @@ begin
     perform queue.take_edge_bell();
   end if;
   return v_answer;
+exception
+  when others then
+    -- For example in a transaction that may only read.
+    raise warning 'queue worker was not triggered: %', sqlerrm;
+    return 'failed';
 end;
 $$;
 comment on function queue.trigger_worker is

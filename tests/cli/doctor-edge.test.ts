@@ -63,7 +63,10 @@ describeWithDatabase("millrace doctor and the Edge worker", (context) => {
     await context.db.sql`select queue.install_cron()`;
     const there = (await edgeFindings(context.db))[2];
 
-    assert.deepEqual([missing?.severity, missing?.fix], ["warning", "select queue.install_cron()"]);
+    assert.deepEqual(
+      [missing?.severity, missing?.fix],
+      ["warning", "As the owner of the queue: select queue.install_cron()"],
+    );
     assert.deepEqual(
       [there?.severity, there?.message],
       ["ok", "5 jobs of pg_cron, none has run yet"],

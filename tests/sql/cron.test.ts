@@ -192,7 +192,7 @@ describeOnEachServer(
   (context) => {
     it("set up its jobs, and come through where that fails", async () => {
       const files = await migrationFiles();
-      const last = only(files.find(({ name }) => name.endsWith("_install_cron.sql"))).text;
+      const last = only(files.find(({ name }) => name.endsWith("_cron_install.sql"))).text;
       assert.equal(files.at(-1)?.text, last);
       await context.db.sql.unsafe(last);
       await installCron(context.db);

@@ -232,6 +232,15 @@ describeOnEachServer("trigger_queue_worker when pg_net fails", (context) => {
     assert.equal(await status(row?.["id"]), "pending");
   });
 
+  it("answers so in a transaction that may only read", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("kept");
+
+    const answer = await sql.begin("read only", (tx) => trigger(tx as unknown as TestSql));
+
+    assert.equal(answer, "failed");
+  });
+
   it("warns the caller, and tells nobody the token", async () => {
     await rigOf(context.db).enqueue("kept");
     const warnings: string[] = [];

@@ -12,6 +12,8 @@ import { installNet, installVault, netRequests } from "./supabase-stubs.ts";
 
 describeOnEachServer("the bell of the Edge worker", (context) => {
   before(async () => {
+    // Who waits here where nobody should would wait for ever.
+    await context.db.superSql.unsafe(`alter database ${context.db.name} set lock_timeout = '5s'`);
     await installNet(context.db);
     await installVault(context.db, SECRETS);
     await context.db

@@ -74,6 +74,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "parse_jobs",
       "post_ring",
       "take_edge_bell",
+      "trigger_worker",
     ]);
   });
 

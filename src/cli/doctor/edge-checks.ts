@@ -4,7 +4,7 @@ import { ok, skipped, type Verdict, warning } from "./finding.ts";
 
 /** The job that looks for work runs each minute or more often; after this long pg_cron has stopped. */
 const STALE_MS = 600_000;
-const INSTALL = "select queue.install_cron()";
+const INSTALL = "As the owner of the queue: select queue.install_cron()";
 
 /** Whether an Edge worker can be rung. Where nothing of it is set up, long-lived workers are meant: no fault. */
 export function checkDoorbell(edge: EdgeStatus): Verdict {
@@ -24,7 +24,7 @@ export function checkDoorbell(edge: EdgeStatus): Verdict {
   return warning(
     `The Vault holds no ${secret}`,
     "Without it the Edge worker is not woken",
-    `select vault.create_secret('…', '${secret}')`,
+    `Put it there: select vault.create_secret('…', '${secret}')`,
   );
 }
 
@@ -37,7 +37,7 @@ export function checkRings({ last_ring, problems, checked_at }: EdgeStatus): Ver
         ? "The Edge worker is called, and the calls get no answer"
         : "The last call of the Edge worker failed",
       problem.message,
-      "select * from queue.rings order by id desc limit 10",
+      "Look at: select * from queue.rings order by id desc limit 10",
     );
   }
   if (!last_ring) return skipped("No Edge worker was ever called");
@@ -54,7 +54,7 @@ export function checkCron(edge: EdgeStatus): Verdict {
       ? warning(
           "pg_cron is not in this database",
           "Nobody wakes the Edge worker when a job falls due or a call was lost",
-          `create extension pg_cron; then: ${INSTALL}`,
+          `create extension pg_cron. ${INSTALL}`,
         )
       : skipped("pg_cron is not in this database; long-lived workers keep the clock themselves");
   }
@@ -84,7 +84,7 @@ function checkRuns(jobs: NonNullable<EdgeStatus["cron_jobs"]>, now: Date): Verdi
     return warning(
       `The last run of ${failed.name} failed: ${failed.last_run?.message ?? "it said nothing"}`,
       "What it does is not done",
-      "select * from cron.job_run_details order by runid desc limit 10",
+      "Look at: select * from cron.job_run_details order by runid desc limit 10",
     );
   }
   const last = jobs.find((job) => job.name === "millrace-process")?.last_run?.at;
@@ -94,7 +94,7 @@ function checkRuns(jobs: NonNullable<EdgeStatus["cron_jobs"]>, now: Date): Verdi
     return warning(
       `pg_cron last looked for work ${when}`,
       "It has stopped, or has too many jobs to run",
-      "select * from cron.job_run_details order by runid desc limit 10; restarting the database starts pg_cron",
+      "Look at: select * from cron.job_run_details order by runid desc limit 10. A restart of the database starts pg_cron",
     );
   }
   return ok(`${countOf(jobs.length, "job")} of pg_cron, the last looked for work ${when}`);
