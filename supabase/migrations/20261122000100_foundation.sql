@@ -148,6 +148,18 @@ end;
 $$;
 comment on function queue.caller_tenant is 'The tenant named by app_metadata.tenant_id of the caller''s JWT, or null.';
 
+create function queue.caller_app_role()
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,role}';
+end;
+$$;
+comment on function queue.caller_app_role is 'The role an application gave the caller, app_metadata.role of the JWT, or null.';
+
 -- The worker's role: no login of its own, granted to whoever runs workers.
 do $$
 begin
