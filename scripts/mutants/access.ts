@@ -5,6 +5,7 @@ const ACCESS = migration("access");
 const OPERATE = migration("operate");
 const VIEWS = migration("views");
 const END_USERS = migration("end_users");
+const REALTIME = migration("realtime");
 
 /** Bugs in who may do what. */
 export const ACCESS_MUTANTS: readonly Mutant[] = [
@@ -99,6 +100,30 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
       ") in ('completed', 'cancelled')\n    );",
     ],
     [sqlTest("quotas")],
+  ),
+  plant(
+    "realtime-topic-open",
+    "a user hears the news of every tenant",
+    REALTIME,
+    [
+      "(select realtime.topic()) = 'queue:tenant:' || (select queue.caller_tenant())",
+      "(select realtime.topic()) like 'queue:tenant:%'",
+    ],
+    [sqlTest("realtime")],
+  ),
+  plant(
+    "realtime-progress-flood",
+    "every report of progress is sent to browsers",
+    REALTIME,
+    ["v_now - interval '1 second'", "v_now"],
+    [sqlTest("realtime")],
+  ),
+  plant(
+    "realtime-fails-its-caller",
+    "a job can't end while Realtime refuses messages",
+    REALTIME,
+    ["    raise log 'millrace", "    raise exception 'millrace"],
+    [sqlTest("realtime")],
   ),
   plant(
     "search-path-open",
