@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { freePort } from "../../src/embedded/free-port.ts";
-import { withDatabaseName } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { spawnProcess } from "../support/processes.ts";
 
@@ -24,13 +23,15 @@ export interface LiteServer {
   stop(): Promise<void>;
 }
 
-/** Starts it on a database, where it makes the schema `auth`. */
-export async function startLite(db: TestDatabase): Promise<LiteServer> {
-  const databaseUrl = await authenticatorUrl(db);
+/**
+ * Starts it on a database, where it makes the schema `auth`. It signs in as the superuser and takes the role of each request's token or
+ * key: unlike PostgREST, it reads the tables and sequences behind the views before it changes its role.
+ */
+export async function startLite({ superUrl }: TestDatabase): Promise<LiteServer> {
   const folder = await mkdtemp(join(tmpdir(), "millrace-lite-"));
   const port = await freePort();
   await mkdir(join(folder, "supabase"));
-  await writeFile(join(folder, "supabase/config.toml"), configuration(port, databaseUrl));
+  await writeFile(join(folder, "supabase/config.toml"), configuration(port, superUrl));
   const cli = fileURLToPath(new URL("./cli/index.js", import.meta.resolve("@supabase/lite")));
   const program = spawnProcess(process.execPath, {
     args: [cli, "--no-telemetry", "start", "--no-admin"],
@@ -63,21 +64,6 @@ export async function startLite(db: TestDatabase): Promise<LiteServer> {
 }
 
 class NoWebSocket {}
-
-/**
- * Much as PostgREST on Supabase: a login that is there to become one of the API's roles. It inherits their rights because lite, unlike
- * PostgREST, looks at the schema behind the views before it changes its role.
- */
-async function authenticatorUrl({ name, superSql, superUrl }: TestDatabase): Promise<string> {
-  // Roles belong to the whole cluster, which other files share.
-  const role = `authenticator_${name}`;
-  const { password } = new URL(superUrl);
-  await superSql.unsafe(`
-    create role ${role} login inherit password '${password}' in role anon, authenticated, service_role;
-    grant create on database ${name} to ${role};
-  `);
-  return withDatabaseName(superUrl, name, role);
-}
 
 function configuration(port: number, databaseUrl: string): string {
   return `
