@@ -334,6 +334,39 @@ describeOnEachServer("a signed-in user enqueues", (context) => {
     assert.equal(only(job).tenant_id, "42");
   });
 
+  it("under a role of the application's own that inherits from authenticated, and no more than that", async () => {
+    const { db } = context;
+    // Roles belong to the whole cluster, which other files share.
+    const role = `editor_${db.name}`;
+    await db.superSql.unsafe(`create role ${role} nologin in role authenticated`);
+    const eve = db.connectAs(role, { role, app_metadata: { tenant_id: "acme" } });
+
+    const id = await rigOf(db, eve).enqueue("open");
+    const refused = [
+      await refusal(rigOf(db, eve).enqueue("closed")),
+      await refusal(rigOf(db, eve).enqueue("open", { tenant: "bolt" })),
+    ];
+
+    assert.equal((await rigOf(db).row(id)).tenant_id, "acme");
+    assert.deepEqual(
+      refused.map(({ code }) => code),
+      ["42501", "42501"],
+    );
+    assert.deepEqual(
+      (await eve`select distinct tenant_id from public.job_queue`).map((row) => row["tenant_id"]),
+      ["acme"],
+    );
+  });
+
+  it("but a service is none, with a token or without", async () => {
+    const { db } = context;
+    const service = db.connectAs("service_role", { role: "service_role" });
+
+    const id = await rigOf(db, service).enqueue("closed", { tenant: "bolt" });
+
+    assert.equal((await rigOf(db).row(id)).tenant_id, "bolt");
+  });
+
   it("while anon is refused even for a public type, with a token of a tenant", async () => {
     const anon = context.db.connectAs("anon", { app_metadata: { tenant_id: "acme" } });
 
