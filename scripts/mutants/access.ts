@@ -72,6 +72,16 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     [sqlTest("access-tenants"), sqlTest("conventions")],
   ),
   plant(
+    "own-roles-trusted",
+    "a role that inherits from authenticated enqueues what it likes, for any tenant",
+    FOUNDATION,
+    [
+      "return nullif(current_setting('request.jwt.claims', true), '') is not null\n    and exists",
+      "return false\n    and exists",
+    ],
+    [sqlTest("access-tenants")],
+  ),
+  plant(
     "quota-counts-calls",
     "a call for many jobs counts as one",
     END_USERS,
