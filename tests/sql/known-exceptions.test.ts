@@ -64,6 +64,8 @@ describeOnEachServer("of the functions, only these", (context) => {
 
   it("functions that open a subtransaction: none of those that claim, settle or rescue", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexception\s+when\M'`), [
+      // Called when an attempt has ended, and only where messages to browsers are switched on.
+      "broadcast",
       "maintain",
       "parse_jobs",
       "trigger_worker",
