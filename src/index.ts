@@ -22,6 +22,7 @@ export {
   ListenUnavailableError,
   NotAllowedError,
   QueueSqlError,
+  QuotaExceededError,
   SchemaVersionError,
 } from "./core/database-errors.ts";
 export {

@@ -4,6 +4,8 @@ const FOUNDATION = migration("foundation");
 const ACCESS = migration("access");
 const OPERATE = migration("operate");
 const VIEWS = migration("views");
+const END_USERS = migration("end_users");
+const REALTIME = migration("realtime");
 
 /** Bugs in who may do what. */
 export const ACCESS_MUTANTS: readonly Mutant[] = [
@@ -61,6 +63,77 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     FOUNDATION,
     ["'{app_metadata,tenant_id}'", "'{user_metadata,tenant_id}'"],
     [sqlTest("access-tenants"), sqlTest("conventions")],
+  ),
+  plant(
+    "role-from-user-metadata",
+    "users choose themselves which types they may enqueue",
+    FOUNDATION,
+    ["'{app_metadata,role}'", "'{user_metadata,role}'"],
+    [sqlTest("access-tenants"), sqlTest("conventions")],
+  ),
+  plant(
+    "own-roles-trusted",
+    "a role that inherits from authenticated enqueues what it likes, for any tenant",
+    FOUNDATION,
+    [
+      "return nullif(current_setting('request.jwt.claims', true), '') is not null\n    and exists",
+      "return false\n    and exists",
+    ],
+    [sqlTest("access-tenants")],
+  ),
+  plant(
+    "quota-counts-calls",
+    "a call for many jobs counts as one",
+    END_USERS,
+    [
+      "v_count integer := cardinality(p_job_ids);",
+      "v_count integer := least(cardinality(p_job_ids), 1);",
+    ],
+    [sqlTest("quotas")],
+  ),
+  plant(
+    "quota-behind-an-old-snapshot",
+    "who can't see the other's job counts without it",
+    END_USERS,
+    [
+      "  where quota.tenant_id = p_tenant_id\n  returning",
+      "  where quota.tenant_id = p_tenant_id and v_quota.per_minute is not null\n  returning",
+    ],
+    [sqlTest("quotas")],
+  ),
+  plant(
+    "quota-remembers-ended-jobs",
+    "a tenant that has used up its quota never gets room again",
+    END_USERS,
+    [
+      ") in ('completed', 'failed', 'cancelled')\n    );",
+      ") in ('completed', 'cancelled')\n    );",
+    ],
+    [sqlTest("quotas")],
+  ),
+  plant(
+    "realtime-topic-open",
+    "a user hears the news of every tenant",
+    REALTIME,
+    [
+      "(select realtime.topic()) = 'queue:tenant:' || (select queue.caller_tenant())",
+      "(select realtime.topic()) like 'queue:tenant:%'",
+    ],
+    [sqlTest("realtime")],
+  ),
+  plant(
+    "realtime-progress-flood",
+    "every report of progress is sent to browsers",
+    REALTIME,
+    ["v_now - interval '1 second'", "v_now"],
+    [sqlTest("realtime")],
+  ),
+  plant(
+    "realtime-fails-its-caller",
+    "a job can't end while Realtime refuses messages",
+    REALTIME,
+    ["    raise log 'millrace", "    raise exception 'millrace"],
+    [sqlTest("realtime")],
   ),
   plant(
     "search-path-open",

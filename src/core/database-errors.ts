@@ -37,6 +37,12 @@ export class NotAllowedError extends QueueError {
   readonly code = "NOT_ALLOWED";
 }
 
+/** The end users of this tenant have too many open jobs, or enqueued too many within a minute; the hint says when to try again. */
+export class QuotaExceededError extends QueueError {
+  override readonly name = "QuotaExceededError";
+  readonly code = "QUOTA_EXCEEDED";
+}
+
 /** This library and the schema in the database don't fit each other. */
 export class SchemaVersionError extends QueueError {
   override readonly name = "SchemaVersionError";

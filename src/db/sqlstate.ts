@@ -3,6 +3,7 @@ import {
   DatabaseUnreachableError,
   NotAllowedError,
   QueueSqlError,
+  QuotaExceededError,
   SchemaVersionError,
 } from "../core/database-errors.ts";
 import {
@@ -165,6 +166,8 @@ function fromQueue(sqlstate: string, raised: DatabaseMessage, details: ErrorDeta
       return new InvalidDependencyError(raised.message, details);
     case "MR014":
       return new UnknownQueueError(raised.message, details);
+    case "MR016":
+      return new QuotaExceededError(raised.message, details);
   }
   const option = OPTION_BY_SQLSTATE[sqlstate];
   return option

@@ -128,12 +128,26 @@ language plpgsql
 stable
 set search_path = ''
 as $$
+declare
+  v_role text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
 begin
-  return coalesce(nullif(current_setting('role', true), 'none'), session_user) in ('anon', 'authenticated');
+  if v_role in ('anon', 'authenticated') then
+    return true;
+  end if;
+  -- A role of the application's own, named by the JWT, that has the rights of these.
+  return nullif(current_setting('request.jwt.claims', true), '') is not null
+    and exists (
+      select from pg_catalog.pg_roles as known
+      where known.rolname in ('anon', 'authenticated') and pg_has_role(v_role, known.oid, 'usage')
+    )
+    and not exists (
+      select from pg_catalog.pg_roles as known
+      where known.rolname in ('service_role', 'millrace_worker') and pg_has_role(v_role, known.oid, 'usage')
+    );
 end;
 $$;
 comment on function queue.is_end_user is
-  'True for the roles of browsers: they may enqueue allowed types for their own tenant and read their own jobs.';
+  'True for the roles of browsers and, for requests with a JWT, roles that inherit from them: they may enqueue allowed types for their own tenant and read their own jobs.';
 
 -- Only app_metadata is believed: users can edit their own user_metadata.
 create function queue.caller_tenant()
@@ -147,6 +161,18 @@ begin
 end;
 $$;
 comment on function queue.caller_tenant is 'The tenant named by app_metadata.tenant_id of the caller''s JWT, or null.';
+
+create function queue.caller_app_role()
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,role}';
+end;
+$$;
+comment on function queue.caller_app_role is 'The role an application gave the caller, app_metadata.role of the JWT, or null.';
 
 -- The worker's role: no login of its own, granted to whoever runs workers.
 do $$

@@ -26,6 +26,7 @@ create table queue.types (
   backoff_cap_ms integer not null default 3600000,
   backoff_jitter real not null default 0.5,
   is_public boolean not null default false,
+  allowed_roles text[] not null default '{}',
   constraint types_pkey primary key (id),
   constraint types_name_key unique (name),
   constraint types_max_retries_sane check (max_retries between 0 and 10000),
@@ -38,7 +39,9 @@ create table queue.types (
 comment on table queue.types is 'Job types with their defaults for retries.';
 comment on column queue.types.backoff_jitter is
   'Share of the delay that is random: 0.5 means between half and the whole of it.';
-comment on column queue.types.is_public is 'Signed-in end users may enqueue this type for their own tenant.';
+comment on column queue.types.is_public is 'All signed-in end users may enqueue this type for their own tenant.';
+comment on column queue.types.allowed_roles is
+  'End users whose app_metadata.role is one of these may enqueue this type for their own tenant, public or not.';
 
 create table queue.tenants (
   id integer generated always as identity,

@@ -160,6 +160,7 @@ begin
     continue when not queue.is_droppable(v_part.first_id, v_part.end_id, v_cutoff);
 
     delete from queue.idempotency_keys as key where key.job_id >= v_part.first_id and key.job_id < v_part.end_id;
+    delete from queue.user_jobs as known where known.job_id >= v_part.first_id and known.job_id < v_part.end_id;
     delete from queue.progress as news where news.job_id >= v_part.first_id and news.job_id < v_part.end_id;
     delete from queue.dependencies as edge where edge.parent_id >= v_part.first_id and edge.parent_id < v_part.end_id;
     execute format('drop table queue.%I', 'jobs_p' || v_part.number);

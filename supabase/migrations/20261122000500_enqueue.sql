@@ -2,7 +2,7 @@
 --   (nothing) -> pending | scheduled
 -- Jobs with parents take the way of enqueue_many, which is the same for one.
 --
--- Locks: a new idempotency key's index entry until the caller commits; nothing else.
+-- Locks: an end user's quota, then a new idempotency key's index entry, until the caller commits; nothing else.
 
 create function queue.check_options(p_options jsonb)
 returns void
@@ -119,36 +119,6 @@ end;
 $$;
 comment on function queue.check_job is 'Raises MR002, MR004, MR005, MR006 or MR009 for the first rule a job breaks.';
 
--- Browsers' roles: only public types, only their own tenant.
-create function queue.authorize_enqueue(p_type text, p_tenant_id text)
-returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  v_tenant text := queue.caller_tenant();
-begin
-  if v_tenant is null then
-    raise exception 'not allowed to enqueue: the token names no tenant'
-      using errcode = '42501', detail = 'app_metadata.tenant_id is missing in the JWT.',
-        hint = 'Set app_metadata.tenant_id of the user on the server.';
-  end if;
-  if p_tenant_id is distinct from v_tenant and p_tenant_id is not null then
-    raise exception 'not allowed to enqueue for tenant %', quote_literal(left(p_tenant_id, 80))
-      using errcode = '42501', detail = 'The token belongs to another tenant.', hint = 'Leave p_tenant_id out.';
-  end if;
-  if not exists (select from queue.types as type where type.name = p_type and type.is_public) then
-    raise exception 'not allowed to enqueue jobs of type %', coalesce(quote_literal(left(p_type, 80)), 'null')
-      using errcode = '42501', detail = 'End users may enqueue public types only.',
-        hint = 'update queue.types set is_public = true where name = ...';
-  end if;
-  return v_tenant;
-end;
-$$;
-comment on function queue.authorize_enqueue is
-  'The tenant an end user''s job belongs to. Raises 42501 for another tenant, a type that is not public, or a token without tenant.';
-
 create function queue.ring(p_queue_id integer, p_count integer)
 returns void
 language plpgsql
@@ -214,6 +184,8 @@ declare
   v_limit integer;
   v_id bigint;
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
+  v_is_end_user boolean;
+  v_is_metered boolean := false;
 begin
   if cardinality(p_depends_on) > 0 then
     return query select made.id, made.outcome from queue.enqueue_many(jsonb_build_array(jsonb_build_object(
@@ -224,7 +196,8 @@ begin
     return;
   end if;
 
-  if queue.is_end_user() then
+  v_is_end_user := queue.is_end_user();
+  if v_is_end_user then
     p_tenant_id := queue.authorize_enqueue(p_type, p_tenant_id);
     if p_queue is distinct from p_type and p_queue is not null then
       raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
@@ -256,6 +229,9 @@ begin
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
   end if;
 
+  if v_is_end_user then
+    v_is_metered := queue.hold_quota(v_tenant_id);
+  end if;
   v_id := nextval('queue.job_ids');
   if p_idempotency_key is not null then
     insert into queue.idempotency_keys (tenant_id, key, job_id) values (v_tenant_id, p_idempotency_key, v_id)
@@ -265,6 +241,9 @@ begin
         where known.tenant_id = v_tenant_id and known.key = p_idempotency_key;
       return;
     end if;
+  end if;
+  if v_is_metered then
+    perform queue.charge_quota(v_tenant_id, array[v_id]);
   end if;
 
   insert into queue.jobs (

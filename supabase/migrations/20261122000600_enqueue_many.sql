@@ -1,7 +1,7 @@
 -- Enqueue up to 100,000 jobs in one call, in the caller's transaction, with dependencies among them or on others.
 --   (nothing) -> blocked | pending | scheduled; blocked -> cancelled at once when a parent has already failed
 --
--- Locks, in this order: new names, new idempotency keys, the tokens of named parents (FOR KEY SHARE, in id order:
+-- Locks, in this order: new names, an end user's quota, new idempotency keys, the tokens of named parents (FOR KEY SHARE, in id order:
 -- while the caller's transaction is open these parents are not claimed, so their end can't miss the new child).
 
 create type queue.job_input as (

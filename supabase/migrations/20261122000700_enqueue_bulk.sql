@@ -72,6 +72,8 @@ declare
   v_now timestamptz := queue.clock();
   v_jobs queue.job_input[] := queue.parse_jobs(p_jobs);
   v_is_end_user boolean := queue.is_end_user();
+  v_user_tenant_id integer;
+  v_is_metered boolean := false;
   v_ids bigint[];
   v_is_new boolean[];
   v_children bigint[];
@@ -96,6 +98,10 @@ begin
     from unnest(v_jobs) as item;
   end if;
   perform queue.check_jobs(v_jobs);
+  if v_is_end_user then
+    v_user_tenant_id := queue.caller_tenant_id();
+    v_is_metered := queue.hold_quota(v_user_tenant_id);
+  end if;
   v_ids := array(select nextval('queue.job_ids') from generate_series(1, cardinality(v_jobs)));
   v_is_new := array_fill(true, array[cardinality(v_jobs)]);
 
@@ -116,6 +122,10 @@ begin
     left join queue.tenants as tenant on tenant.name = item.tenant_id
     left join queue.idempotency_keys as known
       on known.tenant_id = coalesce(tenant.id, 0) and known.key = item.idempotency_key;
+  end if;
+  if v_is_metered then
+    perform queue.charge_quota(v_user_tenant_id, array(
+      select fresh.id from unnest(v_ids, v_is_new) as fresh (id, is_new) where fresh.is_new));
   end if;
 
   if exists (

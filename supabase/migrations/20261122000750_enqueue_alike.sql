@@ -1,7 +1,7 @@
 -- Bulk enqueue of jobs that differ in their payloads only: what they share is checked and looked up once.
 --   (nothing) -> pending | scheduled
 --
--- Locks: new names; nothing else.
+-- Locks: new names, then an end user's quota; nothing else.
 
 create function queue.enqueue_alike(
   p_type text,
@@ -33,6 +33,8 @@ declare
   v_max_retries smallint;
   v_large jsonb;
   v_ids bigint[];
+  v_is_end_user boolean := queue.is_end_user();
+  v_is_metered boolean := false;
 begin
   if jsonb_typeof(p_payloads) is distinct from 'array' or jsonb_array_length(p_payloads) > 100000 then
     raise exception 'invalid jobs: %', coalesce(
@@ -40,7 +42,7 @@ begin
       'the payloads must be a JSON array')
       using errcode = 'MR015', detail = 'Expected an array of up to 100000 payloads.', hint = 'Make several calls.';
   end if;
-  if queue.is_end_user() then
+  if v_is_end_user then
     p_tenant_id := queue.authorize_enqueue(p_type, p_tenant_id);
     if p_queue is distinct from p_type and p_queue is not null then
       raise exception 'not allowed to choose a queue' using errcode = '42501', hint = 'Leave p_queue out.';
@@ -71,6 +73,9 @@ begin
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
     v_limit := (select settings.max_payload_bytes from queue.settings);
   end if;
+  if v_is_end_user then
+    v_is_metered := queue.hold_quota(v_tenant_id);
+  end if;
 
   with input as materialized (
     select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
@@ -89,6 +94,9 @@ begin
   from input;
   if v_large is not null then
     perform queue.check_job(v_large, 'normal', null, null, null);
+  end if;
+  if v_is_metered then
+    perform queue.charge_quota(v_tenant_id, v_ids);
   end if;
 
   if v_is_future then

@@ -116,6 +116,9 @@ begin
     from gone
   )
   select array_agg(gone.id order by gone.id) into v_buried from gone;
+  if v_buried is not null and (select settings.broadcasts from queue.settings) then
+    perform queue.broadcast('ended', v_buried, array_fill('cancelled'::queue.job_status, array[cardinality(v_buried)]));
+  end if;
   return v_buried;
 end;
 $$;

@@ -128,9 +128,13 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  if p_ids is null or not (
-    exists (select from queue.cancellations) or exists (select from queue.dependencies)
-  ) then
+  if p_ids is null then
+    return;
+  end if;
+  if (select settings.broadcasts from queue.settings) then
+    perform queue.broadcast('ended', p_ids, array_fill('completed'::queue.job_status, array[cardinality(p_ids)]));
+  end if;
+  if not (exists (select from queue.cancellations) or exists (select from queue.dependencies)) then
     return;
   end if;
   delete from queue.cancellations as request where request.job_id = any (p_ids);
@@ -139,7 +143,7 @@ begin
   end if;
 end;
 $$;
-comment on function queue.after_completion is 'Forgets requests to cancel what completed, and frees children.';
+comment on function queue.after_completion is 'Forgets requests to cancel what completed, frees children, and tells Realtime where that is switched on.';
 
 -- The happy path in bulk: parallel arrays of lease, job, milliseconds since the handler began, and results.
 create function queue.complete_many(

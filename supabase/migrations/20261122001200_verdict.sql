@@ -176,6 +176,9 @@ begin
   if v_ended is null then
     return;
   end if;
+  if (select settings.broadcasts from queue.settings) then
+    perform queue.broadcast('ended', v_ended, v_statuses);
+  end if;
 
   insert into queue.dead_letters (
     job_id, type_id, queue_id, tenant_id, priority, max_retries, attempts, redrive_count, created_at, failed_at,

@@ -214,6 +214,9 @@ begin
   on conflict (job_id) do update set
     updated_at = excluded.updated_at, percent = coalesce(excluded.percent, news.percent),
     message = coalesce(excluded.message, news.message), data = coalesce(excluded.data, news.data);
+  if (select settings.broadcasts from queue.settings) then
+    perform queue.broadcast_progress(p_job_id);
+  end if;
   return true;
 end;
 $$;

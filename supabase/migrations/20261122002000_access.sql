@@ -4,7 +4,7 @@
 --   the owner         everything: the machine's functions are security definer and run as it
 --   millrace_worker   enqueues, claims, settles, maintains; reads no table
 --   service_role      the same, operates, and reads the views (Supabase's backend key)
---   authenticated     enqueues public types for its own tenant, reads its own tenant's jobs
+--   authenticated     enqueues types it is allowed to for its own tenant, reads its own tenant's jobs
 --   anon              nothing
 
 create function queue.caller_tenant_id()

@@ -22,6 +22,14 @@ test("connection trouble is told apart from trouble with a statement", () => {
   assert.equal(isAboutData(translateError(raised("42501"), "h")), false);
 });
 
+test("a quota that is used up is told by its own class, with when to try again", () => {
+  const refused = Object.assign(raised("MR016", "quota exceeded"), { hint: "Try again in 5 s." });
+  const error = translateError(refused, "h:1") as { code: string; hint?: string };
+
+  assert.deepEqual([error.code, error.hint], ["QUOTA_EXCEEDED", "Try again in 5 s."]);
+  assert.equal(isAboutData(error), false);
+});
+
 test("what a pooler says of itself is trouble with the connection", () => {
   const refused = { code: "08P01", severity_local: "FATAL" };
   const error = translateError(Object.assign(new Error("no such database: x"), refused), "h:1");

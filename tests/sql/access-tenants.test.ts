@@ -6,47 +6,9 @@
 import assert from "node:assert/strict";
 import { before, it } from "node:test";
 import type { TestSql } from "../support/connect.ts";
-import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer } from "../support/suite.ts";
+import { oneOfEach, signIn } from "./end-users.ts";
 import { only, type Rig, refusal, rigOf } from "./rig.ts";
-
-/** A signed-in user of a tenant who claims, in what users can edit, to be of another. */
-function signIn(db: TestDatabase, tenant: string | undefined, forged: string): TestSql {
-  return db.connectAs("authenticated", {
-    sub: `user of ${tenant}`,
-    role: "authenticated",
-    app_metadata: { provider: "email", ...(tenant !== undefined && { tenant_id: tenant }) },
-    user_metadata: { tenant_id: forged },
-    tenant_id: forged,
-  });
-}
-
-/** A job of a tenant in every status; their ids by status. */
-async function oneOfEach(db: TestDatabase, tenant: string | undefined) {
-  const { enqueue, start, complete, fail, inMs } = rigOf(db);
-  const mine = tenant === undefined ? {} : { tenant };
-  const type = `each of ${tenant ?? "nobody"}`.replaceAll(" ", "-");
-  const completed = await start(type, { ...mine, payload: { secret: tenant ?? "nobody" } });
-  await complete(completed, { secret: tenant ?? "nobody" });
-  const failed = await start(type, mine);
-  await fail(failed, `secret of ${tenant}`, { retryable: false });
-  const cancelled = await enqueue(type, mine);
-  await db.sql`select public.cancel_job(${cancelled})`;
-  const processing = await start(type, mine);
-  await db.sql`select public.report_progress(${processing.id}, 10, ${`secret of ${tenant}`})`;
-  const pending = await enqueue(type, mine);
-  const scheduled = await enqueue(type, { ...mine, scheduledAt: await inMs(3_600_000) });
-  const blocked = await enqueue(type, { ...mine, dependsOn: [pending] });
-  return {
-    completed: completed.id,
-    failed: failed.id,
-    cancelled,
-    processing: processing.id,
-    pending,
-    scheduled,
-    blocked,
-  };
-}
 
 const ACME = { tenant: "acme" };
 
@@ -284,6 +246,31 @@ describeOnEachServer("a signed-in user enqueues", (context) => {
     });
   }
 
+  it("a type that is allowed to the role its token has in app_metadata, and to no other role", async () => {
+    await context.db
+      .sql`insert into queue.types (name, allowed_roles) values ('editors-only', '{editor,owner}')`;
+    const sign = (app: object, others: object) =>
+      context.db.connectAs("authenticated", {
+        role: "editor",
+        ...others,
+        app_metadata: { tenant_id: "acme", ...app },
+      });
+    const enqueue = (sql: TestSql) => sql`select public.enqueue_job('editors-only')`;
+
+    const made = await enqueue(sign({ role: "editor" }, {}));
+    const refused = [
+      await refusal(enqueue(sign({ role: "reader" }, { user_metadata: { role: "editor" } }))),
+      await refusal(enqueue(sign({}, { user_metadata: { role: "owner" } }))),
+      await refusal(enqueue(sign({ role: ["editor"] }, {}))),
+    ];
+
+    assert.equal(made.length, 1);
+    assert.deepEqual(
+      refused.map(({ code }) => code),
+      ["42501", "42501", "42501"],
+    );
+  });
+
   it("and a refused call leaves no new name behind", async () => {
     await refusal(ann`select public.enqueue_job('made-up')`);
 
@@ -345,6 +332,39 @@ describeOnEachServer("a signed-in user enqueues", (context) => {
     const job = await rigOf(context.db).row(await rigOf(context.db, sql).enqueue("open"));
 
     assert.equal(only(job).tenant_id, "42");
+  });
+
+  it("under a role of the application's own that inherits from authenticated, and no more than that", async () => {
+    const { db } = context;
+    // Roles belong to the whole cluster, which other files share.
+    const role = `editor_${db.name}`;
+    await db.superSql.unsafe(`create role ${role} nologin in role authenticated`);
+    const eve = db.connectAs(role, { role, app_metadata: { tenant_id: "acme" } });
+
+    const id = await rigOf(db, eve).enqueue("open");
+    const refused = [
+      await refusal(rigOf(db, eve).enqueue("closed")),
+      await refusal(rigOf(db, eve).enqueue("open", { tenant: "bolt" })),
+    ];
+
+    assert.equal((await rigOf(db).row(id)).tenant_id, "acme");
+    assert.deepEqual(
+      refused.map(({ code }) => code),
+      ["42501", "42501"],
+    );
+    assert.deepEqual(
+      (await eve`select distinct tenant_id from public.job_queue`).map((row) => row["tenant_id"]),
+      ["acme"],
+    );
+  });
+
+  it("but a service is none, with a token or without", async () => {
+    const { db } = context;
+    const service = db.connectAs("service_role", { role: "service_role" });
+
+    const id = await rigOf(db, service).enqueue("closed", { tenant: "bolt" });
+
+    assert.equal((await rigOf(db).row(id)).tenant_id, "bolt");
   });
 
   it("while anon is refused even for a public type, with a token of a tenant", async () => {

@@ -6,14 +6,15 @@ import assert from "node:assert/strict";
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { it, type TestContext } from "node:test";
+import { before, it, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { migrate, migrationStatus } from "../../src/db/migrate.ts";
 import { connect } from "../../src/db/postgres-js.ts";
+import type { TestDatabase } from "../support/database.ts";
 import { MAJORS } from "../support/majors.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { describeOnEachServer, describeWithDatabase } from "../support/suite.ts";
-import { installCron, installNet, installVault } from "./supabase-stubs.ts";
+import { installCron, installNet, installRealtime, installVault } from "./supabase-stubs.ts";
 
 const CLI = process.env["MILLRACE_SUPABASE_CLI"];
 const cliMissing = CLI
@@ -52,6 +53,7 @@ describeOnEachServer(
       await installVault(context.db);
       await installNet(context.db);
       await installCron(context.db);
+      await installRealtime(context.db);
 
       const reports = await superSql`
         select p.proname || ': ' || report.message as report
@@ -74,40 +76,58 @@ describeOnEachServer(
 
 const advisors = (url: string) => ["db", "advisors", `--remote=${url}`, "--fail-on", "warn"];
 
-describeOnEachServer(
-  "the Supabase CLI",
-  (context) => {
-    it(
-      "applies the migrations as a role that is no superuser, and millrace takes them as applied",
-      {
-        skip: cliMissing,
-      },
-      async (t) => {
-        const push = ["db", "push", `--remote=${context.db.url}`, "--yes"];
-
-        const first = await supabase(t, push);
-        const second = await supabase(t, push);
-        const sql = connect(context.db.url, { max: 1 });
-        const status = await migrationStatus(sql);
-        const applied = await migrate(sql);
-        await sql.close();
-
-        assert.equal(first.code, 0, first.output);
-        assert.match(second.output, /up to date/);
-        assert.ok(status.every(({ isApplied }) => isApplied));
-        assert.deepEqual(applied, []);
-      },
-    );
-
-    it("has nothing to warn of in the schema it applied", { skip: cliMissing }, async (t) => {
-      const { code, output } = await supabase(t, advisors(context.db.superUrl));
-
-      assert.match(output, /No issues found/);
-      assert.equal(code, 0);
-    });
+/** What a database may have before the migrations come. */
+const SURROUNDINGS: readonly { with: string; prepare(db: TestDatabase): Promise<void> }[] = [
+  { with: "a plain Postgres", prepare: async () => {} },
+  {
+    with: "Vault, pg_net and Realtime",
+    async prepare(db) {
+      await installVault(db);
+      await installNet(db);
+      await installRealtime(db);
+    },
   },
-  { empty: true },
-);
+];
+
+for (const surroundings of SURROUNDINGS) {
+  describeOnEachServer(
+    `the Supabase CLI, on ${surroundings.with}`,
+    (context) => {
+      before(() => surroundings.prepare(context.db));
+
+      it(
+        "applies the migrations as a role that is no superuser, twice in a row, and millrace takes them as applied",
+        { skip: cliMissing },
+        async (t) => {
+          const push = ["db", "push", `--remote=${context.db.url}`, "--yes"];
+
+          const first = await supabase(t, push);
+          const second = await supabase(t, push);
+          const sql = connect(context.db.url, { max: 1 });
+          const status = await migrationStatus(sql);
+          const applied = await migrate(sql);
+          const granted = await sql.query("select queue.grant_access(), queue.grant_realtime()");
+          await sql.close();
+
+          assert.equal(first.code, 0, first.output);
+          assert.equal(second.code, 0, second.output);
+          assert.match(second.output, /up to date/);
+          assert.ok(status.every(({ isApplied }) => isApplied));
+          assert.deepEqual(applied, []);
+          assert.equal(granted.length, 1);
+        },
+      );
+
+      it("has nothing to warn of in the schema it applied", { skip: cliMissing }, async (t) => {
+        const { code, output } = await supabase(t, advisors(context.db.superUrl));
+
+        assert.match(output, /No issues found/);
+        assert.equal(code, 0);
+      });
+    },
+    { empty: true },
+  );
+}
 
 describeWithDatabase("the Supabase CLI on a faulty schema", (context) => {
   it("would warn", { skip: cliMissing }, async (t) => {

@@ -207,9 +207,10 @@ describeOnEachServer("partitions", (context) => {
     assert.ok(!(await existing()).includes(home));
   });
 
-  it("with it go its keys and progress; nobody knows its jobs", async () => {
+  it("with it go its keys, progress and places in quotas; nobody knows its jobs", async () => {
     const rig = rigOf(context.db);
     const held = await rig.start("forgotten", { key: "k" });
+    await rig.sql`insert into queue.user_jobs (tenant_id, job_id) values (1, ${held.id})`;
     await rig.sql`select public.report_progress(${held.id}, 50)`;
     await rig.complete(held);
     await nextDay();
@@ -222,13 +223,22 @@ describeOnEachServer("partitions", (context) => {
     assert.notEqual(again, held.id);
     const [left] = await rig.sql`
       select (select count(*) from queue.progress where job_id = ${held.id})::integer as progress,
+        (select count(*) from queue.user_jobs where job_id = ${held.id})::integer as places,
         (select count(*) from public.job_status_history where job_id = ${held.id})::integer as steps,
         public.explain_job(${held.id}) #>> '{reasons,0,code}' as why,
         public.retry_job(${held.id}) as retried, public.cancel_job(${held.id}) as cancelled,
         queue.job_outcome(${held.id}) as outcome`;
     assert.deepEqual(
       { ...left },
-      { progress: 0, steps: 0, why: "unknown", retried: null, cancelled: null, outcome: null },
+      {
+        progress: 0,
+        places: 0,
+        steps: 0,
+        why: "unknown",
+        retried: null,
+        cancelled: null,
+        outcome: null,
+      },
     );
     const { code } = await refusal(rig.enqueue("child", { dependsOn: [held.id] }));
     assert.equal(code, "MR007");

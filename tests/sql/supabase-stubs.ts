@@ -53,6 +53,46 @@ export async function installNet({ superSql }: TestDatabase): Promise<void> {
   `);
 }
 
+/** A message that the stub of Realtime was given. */
+export interface RealtimeMessage {
+  readonly topic: string;
+  readonly event: string;
+  readonly payload: Readonly<Record<string, unknown>>;
+  readonly private: boolean;
+}
+
+/**
+ * Stands in for Realtime: `send` keeps messages in its table, and `topic()` is what Realtime sets while it asks whether a user may join
+ * a private channel. On Supabase the table belongs to another role, which lets ours add policies; here it is ours.
+ */
+export async function installRealtime({ superSql }: TestDatabase): Promise<void> {
+  await superSql.unsafe(`
+    create schema realtime;
+    create table realtime.messages (
+      id bigint generated always as identity primary key,
+      topic text not null, extension text not null, payload jsonb, event text, private boolean
+    );
+    alter table realtime.messages owner to postgres, enable row level security;
+    create function realtime.topic() returns text language sql stable set search_path = '' as $$
+      select nullif(current_setting('realtime.topic', true), '')
+    $$;
+    create function realtime.send(payload jsonb, event text, topic text, private boolean default true)
+    returns void language sql security definer set search_path = '' as $$
+      insert into realtime.messages (topic, extension, payload, event, private)
+      values (topic, 'broadcast', payload, event, private)
+    $$;
+    grant usage on schema realtime to postgres, anon, authenticated;
+    grant select, insert on realtime.messages to anon, authenticated;
+  `);
+}
+
+/** What was sent to Realtime so far, oldest first. */
+export async function realtimeMessages({ superSql }: TestDatabase): Promise<RealtimeMessage[]> {
+  const rows = await superSql<RealtimeMessage[]>`
+    select topic, event, payload, private from realtime.messages order by id`;
+  return rows.map((row) => ({ ...row }));
+}
+
 /** What was sent so far, oldest first. */
 export async function netRequests({ superSql }: TestDatabase): Promise<NetRequest[]> {
   const rows = await superSql<NetRequest[]>`
