@@ -1,4 +1,5 @@
-import type { Problem } from "./problem.ts";
+import { bodyText } from "./body-text.ts";
+import { RequestRefused } from "./request-refused.ts";
 
 /** What a caller of the worker's endpoint wants. */
 export type WorkerRequest =
@@ -25,17 +26,6 @@ const MOST_JOBS = 100_000;
 const FIELDS = ["action", "type", "batch", "tenantId", "maxJobs", "async"] as const;
 type Field = (typeof FIELDS)[number];
 type Given = Partial<Record<Field, unknown>>;
-
-/** Thrown by what reads a request, and turned into the answer. */
-export class RequestRefused extends Error {
-  override readonly name = "RequestRefused";
-  readonly problem: Problem;
-
-  constructor(problem: Problem) {
-    super(problem.title);
-    this.problem = problem;
-  }
-}
 
 /**
  * Reads query and JSON body; a field in the query goes before the same field in the body. Rejects with RequestRefused: 400 for a value that
@@ -75,7 +65,7 @@ export async function readWorkerRequest(request: Request): Promise<WorkerRequest
 }
 
 async function readBody(request: Request): Promise<Given> {
-  const body = await readText(request);
+  const body = await bodyText(request, MOST_BODY_BYTES);
   if (body.trim() === "") return {};
   let parsed: unknown;
   try {
@@ -89,28 +79,6 @@ async function readBody(request: Request): Promise<Given> {
   const given: Given = {};
   for (const [key, value] of Object.entries(parsed)) given[fieldOf(key)] = value;
   return given;
-}
-
-/** The body as text. More than enough is not read: the length that is told may be a lie. */
-async function readText(request: Request): Promise<string> {
-  const reader = request.body?.getReader();
-  if (!reader) return "";
-  const decoder = new TextDecoder();
-  let text = "";
-  let bytes = 0;
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    bytes += part.value.byteLength;
-    if (bytes > MOST_BODY_BYTES) {
-      await reader.cancel();
-      throw new RequestRefused({
-        status: 413,
-        code: "BODY_TOO_LARGE",
-        title: `The body is larger than ${MOST_BODY_BYTES} bytes`,
-      });
-    }
-    text += decoder.decode(part.value, { stream: true });
-  }
-  return text + decoder.decode();
 }
 
 /** SQL's names are welcome too: this is called from the database. */

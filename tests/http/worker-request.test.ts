@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { RequestRefused } from "../../src/http/request-refused.ts";
 import {
   MOST_BODY_BYTES,
-  RequestRefused,
   readWorkerRequest,
   type WorkerRequest,
 } from "../../src/http/worker-request.ts";
