@@ -51,8 +51,9 @@ export function failureOf(thrown: unknown): JobFailure {
   };
   if (thrown instanceof RetryLater) {
     const seconds = thrown.retryAfterSeconds;
-    const headers = seconds === undefined ? {} : { "retry-after": String(seconds) };
-    return failure({ ...problem, status: 503, headers }, true, seconds);
+    const busy = { ...problem, status: 503 };
+    if (seconds === undefined) return failure(busy, true);
+    return failure({ ...busy, headers: { "retry-after": String(seconds) } }, true, seconds);
   }
   if (isFinal(thrown)) return failure({ ...problem, status: 422 }, false);
   if (thrown instanceof LeaseLostError) return failure({ ...problem, status: 409 }, false);
