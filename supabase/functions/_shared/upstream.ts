@@ -93,7 +93,8 @@ export class Upstream {
   #urlOf(target: string, query: UpstreamCall["query"] = {}): URL {
     const url = new URL(target.replace(/^\/+/, ""), this.#base);
     // The token is for this service only, and a payload may say where to go on.
-    if (url.origin !== this.#base.origin || !url.pathname.startsWith(this.#base.pathname)) {
+    const isBelow = url.pathname.startsWith(this.#base.pathname);
+    if (url.origin !== this.#base.origin || url.username !== "" || !isBelow) {
       throw new Refused(`${url.origin}${url.pathname} is not an address of ${this.#options.name}`);
     }
     for (const [key, value] of Object.entries(query)) {
