@@ -54,7 +54,11 @@ test("reads the day's pages and hands over one digest", async () => {
     by_kind: { mail: 2, call: 1 },
     highlights: [activity("b", "mail", 9), activity("a", "mail", 8), activity("c", "call", 7)],
   });
-  assert.deepEqual(rig.reports()[0], { report: "progress", percent: 10, message: "2 activities" });
+  assert.deepEqual(await rig.firstReport(), {
+    report: "progress",
+    percent: 10,
+    message: "2 activities",
+  });
 });
 
 test("a repeated run hands the digest over with the same key, so it is sent once", async () => {

@@ -72,7 +72,11 @@ test("reads all pages, stores each, and tells from where changes are to be read"
       },
     ]),
   );
-  assert.deepEqual(rig.reports()[0], { report: "progress", percent: 2, message: "2 messages" });
+  assert.deepEqual(await rig.firstReport(), {
+    report: "progress",
+    percent: 2,
+    message: "2 messages",
+  });
 });
 
 test("a repeated run stores the same pages under the same keys, another job under others", async () => {

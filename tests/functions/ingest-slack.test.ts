@@ -52,7 +52,11 @@ test("reads all pages and tells where to go on", async () => {
       "GET /api/conversations.history?channel=C0123&limit=200&oldest=1767225600.000000&cursor=bmV4dDoy",
     ],
   );
-  assert.deepEqual(rig.reports()[0], { report: "progress", percent: 2, message: "2 messages" });
+  assert.deepEqual(await rig.firstReport(), {
+    report: "progress",
+    percent: 2,
+    message: "2 messages",
+  });
 });
 
 test("a repeated run finds the same", async () => {

@@ -62,7 +62,7 @@ test("asks for scores in batches and puts what matters first, equals by what is 
     goal: "ship it",
     activities: FOUR.activities.slice(0, 3),
   });
-  assert.equal(rig.reports()[0]?.["message"], "3 of 4");
+  assert.equal((await rig.firstReport())["message"], "3 of 4");
 });
 
 test("a repeated run asks with the same keys and comes to the same order", async () => {

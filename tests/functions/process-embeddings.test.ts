@@ -54,7 +54,7 @@ test("embeds in batches and stores each text's vector under its id", async () =>
       [{ id: "c", embedding: [99, 0.5] }],
     ],
   );
-  assert.equal(rig.reports()[0]?.["message"], "2 of 3");
+  assert.equal((await rig.firstReport())["message"], "2 of 3");
 });
 
 test("a repeated run asks and stores under the same keys", async () => {

@@ -4,6 +4,7 @@ import type { ServerResponse } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { signWebhook } from "../../src/http/webhook-signature.ts";
+import { eventually } from "../support/eventually.ts";
 import { type Heard, type HttpServer, sendJson, startHttpServer } from "../support/http-server.ts";
 import { spawnProcess, type TestProcess } from "../support/processes.ts";
 
@@ -49,8 +50,8 @@ export interface Rig {
   upstreamUrl(): string;
   /** Everything that was stored in this test. */
   stored(): readonly Heard[];
-  /** Everything that was reported to the queue in this test. */
-  reports(): readonly Record<string, unknown>[];
+  /** What the newest job reported first. It may come after the answer: nobody waits for progress. */
+  firstReport(): Promise<Record<string, unknown>>;
   send(payload: unknown, options?: SendOptions): Promise<Answer>;
 }
 
@@ -62,6 +63,7 @@ export function functionRig(options: RigOptions): Rig {
   let queue: HttpServer;
   let program: TestProcess;
   let url = "";
+  let jobs = 0;
 
   const rig: Rig = {
     options,
@@ -70,8 +72,13 @@ export function functionRig(options: RigOptions): Rig {
     upstream: () => upstream.heard,
     upstreamUrl: () => `${upstream.url}/api`,
     stored: () => sink.heard,
-    reports: () => queue.heard.map(({ body }) => JSON.parse(body)),
+    async firstReport() {
+      const path = `/report/${jobs}`;
+      const report = await eventually(() => queue.heard.find((one) => one.path === path));
+      return JSON.parse(report.body);
+    },
     async send(payload, { id = "42", method = "POST", headers } = {}) {
+      jobs += 1;
       const body = JSON.stringify({
         id,
         type: options.name.replaceAll("-", "_"),
@@ -79,7 +86,7 @@ export function functionRig(options: RigOptions): Rig {
         max_attempts: 4,
         tenant_id: "acme",
         payload,
-        callback: { url: `${queue.url}/report`, token: "t0ken" },
+        callback: { url: `${queue.url}/report/${jobs}`, token: "t0ken" },
       });
       const response = await fetch(url, {
         method,
