@@ -18,6 +18,7 @@ const CHECKS: readonly (readonly [name: string, run: () => Promise<CommandResult
   ],
   ["import direction", () => runScript("check-imports.ts")],
   ["deno check", () => runTool("deno", ["check", "src/index.ts"], { DENO_NO_UPDATE_CHECK: "1" })],
+  ["functions", () => runScript("check-functions.ts")],
   ["dead exports", () => runScript("check-exports.ts")],
   ["file sizes", () => runScript("check-sizes.ts")],
   ["build", () => runScript("build.ts")],

@@ -13,7 +13,12 @@ import {
  * Throws InvalidPayloadError with the path of the first fault.
  */
 export function parseInput(job: Job, value: unknown): unknown {
-  return check(job.input, value, (path, reason) => new InvalidPayloadError(path, reason));
+  return parsePayload(job.input, value);
+}
+
+/** The same for a schema alone. */
+export function parsePayload(schema: StandardSchema | undefined, value: unknown): unknown {
+  return check(schema, value, (path, reason) => new InvalidPayloadError(path, reason));
 }
 
 /** The result as its schema parses it. Throws InvalidResultError. */

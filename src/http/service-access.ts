@@ -14,7 +14,8 @@ export interface ServiceKeys {
 /** What a caller may do: `service` everything, `doorbell` only let the worker work. */
 export type Caller = "service" | "doorbell";
 
-const UNAUTHORIZED: Problem = {
+/** What a call without a valid key is told. */
+export const UNAUTHORIZED: Problem = {
   status: 401,
   code: "UNAUTHORIZED",
   title: "This call needs a key of the service",

@@ -8,20 +8,26 @@ export interface ProgressNews {
   readonly data: string | null;
 }
 
-/** Between two writes of one job's progress. */
+/** Between two writes of one job's progress, where a write is a statement. */
 const PAUSE_MS = 500;
 
 /** Writes the newest progress of one job, the first at once and the others with pauses in between. */
 export class ProgressReporter {
   readonly #clock: Clock;
   readonly #write: (news: ProgressNews) => Promise<unknown>;
+  readonly #pauseMs: number;
   #next: ProgressNews | undefined;
   #isBusy = false;
   #cancel: (() => void) | undefined;
 
-  constructor(clock: Clock, write: (news: ProgressNews) => Promise<unknown>) {
+  constructor(
+    clock: Clock,
+    write: (news: ProgressNews) => Promise<unknown>,
+    pauseMs: number = PAUSE_MS,
+  ) {
     this.#clock = clock;
     this.#write = write;
+    this.#pauseMs = pauseMs;
   }
 
   report(percent: number, message: string | undefined, data: JsonValue | undefined): void {
@@ -48,7 +54,7 @@ export class ProgressReporter {
       this.#cancel = this.#clock.setTimer(() => {
         this.#isBusy = false;
         this.#send();
-      }, PAUSE_MS);
+      }, this.#pauseMs);
     };
     // Progress is news, not truth: a write that fails is not repeated.
     this.#write(news).then(rest, rest);

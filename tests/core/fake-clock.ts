@@ -5,15 +5,20 @@ export interface FakeClock extends Clock {
   advance(ms: number): void;
   /** How many timers are set. */
   readonly timers: number;
+  /** How long each timer was set for, the ended ones too. */
+  readonly waits: readonly number[];
 }
 
 /** A clock that stands still until it is moved. */
 export function fakeClock(): FakeClock {
   let now = 0;
   const timers = new Set<{ at: number; callback: () => void }>();
+  const waits: number[] = [];
   return {
+    waits,
     now: () => now,
     setTimer(callback, ms) {
+      waits.push(ms);
       const timer = { at: now + ms, callback };
       timers.add(timer);
       return () => timers.delete(timer);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { deadExports, entryFiles } from "../../scripts/check-exports.ts";
+import { pinBreaches } from "../../scripts/check-functions.ts";
 import { importBreaches } from "../../scripts/check-imports.ts";
 import { parseSource } from "../../scripts/source-files.ts";
 
@@ -120,5 +121,30 @@ describe("the check of dead exports", () => {
     );
 
     assert.deepEqual(entries, ["src/index.ts"]);
+  });
+});
+
+describe("the check of the Edge Functions", () => {
+  const packageJson = '{"dependencies":{"postgres":"3.4.9"},"devDependencies":{"zod":"4.6.7"}}';
+
+  it("takes packages of the version that is tested here, and files of the repository", () => {
+    const imports = {
+      a: "../../../src/a.ts",
+      postgres: "npm:postgres@3.4.9",
+      zod: "npm:zod@4.6.7",
+    };
+
+    assert.deepEqual(pinBreaches(JSON.stringify({ imports }), packageJson), []);
+  });
+
+  it("finds another version, none, and what is from elsewhere", () => {
+    const imports = { a: "npm:zod@4", b: "npm:zod", c: "npm:left@1.0.0", d: "https://deno.land/x" };
+
+    assert.deepEqual(pinBreaches(JSON.stringify({ imports }), packageJson), [
+      "a: npm:zod@4 is not npm:zod@4.6.7",
+      "b: npm:zod is not npm:zod@4.6.7",
+      "c: npm:left@1.0.0 is not a package of package.json",
+      "d: https://deno.land/x is neither a file nor an npm package",
+    ]);
   });
 });
