@@ -8,7 +8,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What Deno itself needs of the machine's environment: programs, caches, registries, certificates, proxies. */
 const PASSED_ON =
-  /^(?:PATH|HOME|USERPROFILE|LOCALAPPDATA|SystemRoot|TEMP|TMP|TMPDIR|LANG|TZ|DENO_(?:DIR|CERT|TLS_CA_STORE|AUTH_TOKENS)|JSR_URL|XDG_CACHE_HOME|npm_config_registry|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR))$/i;
+  /^(?:PATH|HOME|USERPROFILE|LOCALAPPDATA|SystemRoot|TEMP|TMP|TMPDIR|LANG|TZ|DENO_(?:DIR|CERT|TLS_CA_STORE|AUTH_TOKENS)|JSR_URL|XDG_CACHE_HOME|npm_config_registry|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS)$/i;
 
 export interface FunctionEnvironment {
   readonly variables: Readonly<Record<string, string>>;

@@ -27,6 +27,8 @@ export interface LocalPlatformOptions {
   /** The port of functions, this and no other. @default 54321 if it is free, else any */
   readonly port?: number | undefined;
   readonly preferredPort?: number;
+  /** Told the keys before anything runs that could print them. */
+  readonly onKeys?: (keys: LocalKeys) => void;
   readonly onEvent?: (event: FunctionEvent) => void;
   /** Told when the database could not be asked for requests; the pump goes on. */
   readonly onPumpError?: (error: unknown) => void;
@@ -57,6 +59,7 @@ export async function startLocalPlatform(
   const { projectDir, sql, env } = options;
   const deno = await findDeno({ projectDir, env });
   const keys = await localKeys(options.stateDir ?? join(projectDir, ".millrace"));
+  options.onKeys?.(keys);
   const server = await startFunctionsServer({ ...options, deno, keys });
   const ending = new AbortController();
   try {

@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 import { makeProject, type Project, type Served, serve } from "./project.ts";
 
 const FILES = {
-  "_shared/greet.ts": "export const greet = (name: string): string => `hello ${name}`;\n",
+  "_shared/greet.ts": "export const greet = (name: string): string => 'hello ' + name;\n",
   "classic/deno.json": '{ "imports": { "shared/": "../_shared/" } }\n',
   "classic/index.ts": `
     import { greet } from "shared/greet.ts";
