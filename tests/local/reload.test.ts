@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
+import { basename } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { isAlive } from "../../src/embedded/process-alive.ts";
 import { eventually } from "../support/eventually.ts";
@@ -73,7 +74,12 @@ describe("functions are started anew when their files change", () => {
 
     await project.write({ "greet/index.ts": says("anew") });
     await eventually(async () => (await text("greet")) === "anew");
-    assert.ok(served.events.some((one) => one.kind === "changed" && one.path.endsWith("end.ts")));
+    assert.deepEqual(
+      served.events
+        .map((one) => (one.kind === "changed" ? basename(one.path) : ""))
+        .filter(Boolean),
+      ["name.ts", ".env", "end.ts", "index.ts"],
+    );
   });
 
   it("not the others: who did not change keeps its process", async () => {
