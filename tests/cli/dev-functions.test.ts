@@ -108,6 +108,8 @@ describeWithDatabase(
 
       const { code, err } = await dev.stop();
       assert.equal(code, 0, err);
+      const other = await cli(["jobs", "list"], { cwd: project.dir });
+      assert.match(other.err, /There is no database to look at/, "its keys are no database");
     });
 
     it("runs the whole way: a job, the doorbell, the queue worker, the function it is routed to", async () => {
