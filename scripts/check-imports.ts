@@ -16,10 +16,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   processors: ["core"],
   admin: ["db", "core"],
   embedded: ["core"],
+  local: ["db", "core"],
 };
 
 const ENTRY_ROOMS = ["index.ts", "cli"];
-const MAY_USE_NODE = /^src\/(?:cli\/|embedded\/|db\/migrat)/;
+const MAY_USE_NODE = /^src\/(?:cli\/|embedded\/|local\/|db\/migrat)/;
 const MAY_HOLD_SQL = /^src\/(?:db|embedded)\//;
 const SQL_TEXT =
   /["'`]\s*(?:select\s[^"'`]*?\b(?:from|queue\.|public\.)|insert\s+into\s|update\s+[\w.]+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s+(?:materialized\s+)?\()/i;

@@ -14,6 +14,8 @@ import { EXIT } from "./exit-codes.ts";
 export interface OpenDatabase {
   readonly sql: Sql;
   readonly source: "given" | "local";
+  /** Holds the password: for programs that are to use it too. */
+  readonly url: string;
   /** Where it is, fit for people: host and database, or the local folder. Never a password. */
   readonly place: string;
   /** Version of a local server, which we know without asking. */
@@ -53,6 +55,7 @@ function openGiven(context: CliContext, url: string, max: number): OpenDatabase 
   const name = new URL(url).pathname.slice(1);
   return {
     sql,
+    url,
     source: "given",
     place: `${address.host}${name && `/${name}`}`,
     beside: besideOf(url),
@@ -103,6 +106,7 @@ async function openLocal(
   context.onEnd(() => sql.close());
   return {
     sql,
+    url: server.url,
     source: "local",
     place: relative(context.cwd, dataDir) || dataDir,
     beside: besideOf(server.url),
@@ -133,11 +137,11 @@ async function startLocal(
   }
 }
 
-/** `.millrace` here or in a folder above, so that a second terminal finds it from anywhere in the project. */
+/** `.millrace` with a database in it, here or in a folder above, so that a second terminal finds it from anywhere in the project. */
 async function localFolder(cwd: string): Promise<{ path: string; exists: boolean }> {
   for (let folder = cwd; ; folder = dirname(folder)) {
     const path = join(folder, ".millrace");
-    if (await exists(path)) return { path, exists: true };
+    if (await exists(join(path, "postgres"))) return { path, exists: true };
     if (folder === dirname(folder)) return { path: join(cwd, ".millrace"), exists: false };
   }
 }

@@ -14,9 +14,13 @@ const PATTERNS: readonly [RegExp, string][] = [
 /** Hides passwords and keys in a text that people will see. */
 export type Mask = (text: string) => string;
 
-/** Masks what looks like a secret, and the passwords of these URLs wherever they stand. */
-export function createMask(urls: readonly (string | undefined)[]): Mask {
-  const secrets = urls.flatMap((url) => (url === undefined ? [] : passwordsOf(url)));
+/** Masks what looks like a secret, and the passwords of these URLs and these secrets wherever they stand. */
+export function createMask(
+  urls: readonly (string | undefined)[],
+  others: readonly string[] = [],
+): Mask {
+  const passwords = urls.flatMap((url) => (url === undefined ? [] : passwordsOf(url)));
+  const secrets = [...passwords, ...others];
   return (text) => {
     let masked = text;
     for (const [pattern, replacement] of PATTERNS) masked = masked.replace(pattern, replacement);

@@ -17,14 +17,28 @@ export function defineWorkerCommands(program: Command, run: RunCommand): void {
   program
     .command("dev")
     .description(
-      "start or join the database, migrate it, run an application's jobs and show them live",
+      "start or join the database, migrate it, serve supabase/functions, run an application's jobs and show them live",
     )
-    .argument("<app>", "module that exports handlers, and if it likes queues and seed")
+    .argument(
+      "[app]",
+      "module that exports handlers, and if it likes queues and seed; may be left out where functions are",
+    )
     .option("--once", "end when no job is left to run")
     .option("--no-seed", "do not call the application's seed")
     .option("--concurrency <n>", "jobs at a time", wholeNumber(1, 1_000))
     .option("--port <n>", "port of the local Postgres", wholeNumber(1, 65_535))
-    .action((app: string, options: DevOptions, command: Command) =>
+    .option("--no-functions", "do not serve supabase/functions")
+    .option(
+      "--functions-port <n>",
+      "port of functions; 54321 or a free one if left out",
+      wholeNumber(1, 65_535),
+    )
+    .option(
+      "--stand-ins",
+      "install stand-ins of pg_net and Vault in the database of DATABASE_URL too: never in production",
+    )
+    .option("--show-keys", "print the keys of local functions")
+    .action((app: string | undefined, options: DevOptions, command: Command) =>
       run(
         command,
         async (context) => (await import("./commands/dev.ts")).dev(context, app, options),

@@ -326,7 +326,7 @@ describeWithDatabase(
 it("bench on a server that never had a queue leaves no role behind either", async () => {
   const cwd = await mkdtemp(join(tmpdir(), "millrace-bench-"));
   try {
-    await mkdir(join(cwd, ".millrace"));
+    await mkdir(join(cwd, ".millrace/postgres"), { recursive: true });
 
     const run = await cli(["bench", ...SMALL, "--json"], { cwd });
 

@@ -34,7 +34,7 @@ describe("millrace with arguments that make no sense", () => {
     [["enqueue", "a", "{to: 1}"], /The payload is not JSON[\s\S]*double quotes/],
     [["enqueue", "a", "{}", "--file", "x"], /--file and a payload exclude each other/],
     [["work", APP, "--queues", "mail=zero"], /mail=20,report=2/],
-    [["dev"], /Missing required argument 'app'/],
+    [["dev"], /There is nothing to run: no application was named/],
   ];
   for (const [argv, message] of faults) {
     it(`refuses: ${argv.map((word) => (word === APP ? "app" : word)).join(" ")}`, async () => {

@@ -1,15 +1,17 @@
 import { createQueue } from "../../client/create-queue.ts";
+import { untilAborted } from "../../core/signals.ts";
 import { isInstalledOtherwise } from "../../db/inspect-migrations.ts";
 import { endingsSince, markStart, type StartMark, sampleJob } from "../../db/inspect-run.ts";
 import { checkServerVersion } from "../../db/inspect-server.ts";
 import { migrate } from "../../db/migrate.ts";
 import { type Application, loadApplication } from "../application.ts";
-import { CliError } from "../cli-error.ts";
+import { CliError, usageError } from "../cli-error.ts";
 import type { CliContext, CommandResult } from "../context.ts";
 import { type OpenDatabase, openDatabase } from "../database.ts";
 import { EXIT } from "../exit-codes.ts";
 import { explainError } from "../explain-error.ts";
 import { callName } from "../live/call-name.ts";
+import { type DevFunctions, hasFunctions, startDevFunctions } from "../live/dev-functions.ts";
 import { devHead } from "../live/dev-head.ts";
 import { LiveView } from "../live/live-view.ts";
 import { runWorker } from "../live/run-worker.ts";
@@ -22,13 +24,24 @@ export interface DevOptions {
   readonly concurrency?: number;
   /** Of the local Postgres. */
   readonly port?: number;
+  /** False for `--no-functions`. */
+  readonly functions: boolean;
+  readonly functionsPort?: number;
+  /** Make pg_net and Vault in a database that was given. */
+  readonly standIns?: boolean;
+  readonly showKeys?: boolean;
 }
 
-/** Database, migrations, worker and a live view of an application's jobs, in one command. */
-export async function dev(context: CliContext, path: string, options: DevOptions): CommandResult {
+/** Database, migrations, functions, and a worker with a live view of an application's jobs, in one command. */
+export async function dev(
+  context: CliContext,
+  path: string | undefined,
+  options: DevOptions,
+): CommandResult {
   const startedAt = performance.now();
-  const once = options.once === true;
-  const application = await loadApplication(context, path);
+  const withFunctions = options.functions && (await hasFunctions(context));
+  if (path === undefined) checkFunctionsOnly(options, withFunctions);
+  const application = path === undefined ? undefined : await loadApplication(context, path);
   const database = await openDatabase(context, {
     schema: "any",
     mayCreate: true,
@@ -39,17 +52,49 @@ export async function dev(context: CliContext, path: string, options: DevOptions
   const isInstalled = await isInstalledOtherwise(database.sql);
   const applied = isInstalled ? 0 : (await migrate(database.sql)).length;
   const mark = await markStart(database.sql);
-  if (options.seed) await seed(application, database);
-  await tellReady(context, {
-    application,
-    database,
-    serverVersion,
-    applied,
-    mark,
-    once,
-    startedAt,
-  });
+  const functions = withFunctions
+    ? await startDevFunctions(context, {
+        database,
+        standIns: options.standIns === true,
+        port: options.functionsPort,
+        mayLackDeno: application !== undefined,
+      })
+    : undefined;
+  if (application && options.seed) await seed(application, database);
+  const once = options.once === true;
+  const ready = { application, functions, database, serverVersion, applied, mark, once, startedAt };
+  await tellReady(context, ready);
+  if (functions && options.showKeys) tellKeys(context, functions);
+  if (application) return work(context, { application, database, mark, options });
+  await untilAborted(context.interrupts.stop);
+  if (!context.isJson) context.terminal.say("\n  Stopping");
+  return context.interrupts.force.aborted ? EXIT.interrupted : EXIT.ok;
+}
 
+function checkFunctionsOnly({ once }: DevOptions, withFunctions: boolean): void {
+  if (!withFunctions) {
+    throw usageError(
+      "There is nothing to run: no application was named, and there is no function in supabase/functions",
+      "Name the module that exports your job handlers, such as jobs/app.ts, or run it where supabase/ is",
+    );
+  }
+  if (once) {
+    throw usageError("--once needs an application: functions alone don't end by themselves");
+  }
+}
+
+interface Work {
+  readonly application: Application;
+  readonly database: OpenDatabase;
+  readonly mark: StartMark;
+  readonly options: DevOptions;
+}
+
+/** Runs the application's jobs in this process. */
+async function work(
+  context: CliContext,
+  { application, database, mark, options }: Work,
+): CommandResult {
   const types = application.handlers.map((handler) => handler.job.type);
   const view = new LiveView(context, types);
   const workedFrom = performance.now();
@@ -58,7 +103,7 @@ export async function dev(context: CliContext, path: string, options: DevOptions
     application,
     view,
     command: "dev",
-    once,
+    once: options.once === true,
     concurrency: options.concurrency,
   });
   await tellSummary(context, { database, mark, types, view, workedFrom });
@@ -81,7 +126,8 @@ async function seed(application: Application, { sql }: OpenDatabase): Promise<vo
 }
 
 interface Ready {
-  readonly application: Application;
+  readonly application: Application | undefined;
+  readonly functions: DevFunctions | undefined;
   readonly database: OpenDatabase;
   readonly serverVersion: string;
   readonly applied: number;
@@ -91,24 +137,52 @@ interface Ready {
 }
 
 async function tellReady({ terminal, isJson, env }: CliContext, ready: Ready): Promise<void> {
-  const { application, database, serverVersion, applied, mark, once } = ready;
-  const types = application.handlers.map((handler) => handler.job.type);
+  const { application, functions, database, serverVersion, applied, mark, once } = ready;
+  const types = application?.handlers.map((handler) => handler.job.type) ?? [];
   const readyMs = performance.now() - ready.startedAt;
   if (isJson) {
     terminal.event({
       event: "ready",
       at: new Date().toISOString(),
-      app: application.path,
+      app: application?.path ?? null,
       database: database.place,
       types,
       migrations_applied: applied,
       ready_ms: Math.round(readyMs),
+      functions_url: functions?.platform.server.functionsUrl ?? null,
+      functions: functions?.names ?? [],
+      has_doorbell: functions?.platform.hasDoorbell ?? false,
     });
     return;
   }
   const sample = once ? null : await sampleJob(database.sql, mark, types);
-  const facts = { application, database, serverVersion, applied, once, readyMs, sample, env };
+  const facts = { ...ready, application, functions, serverVersion, applied, readyMs, sample, env };
   terminal.lines(devHead(facts, terminal.style));
+}
+
+/** They are secrets, so only where somebody asked for them. */
+function tellKeys({ terminal, isJson }: CliContext, { platform: { keys } }: DevFunctions): void {
+  if (isJson) {
+    terminal.json({
+      event: "keys",
+      publishable_key: keys.publishableKey,
+      secret_key: keys.secretKey,
+      anon_key: keys.anonKey,
+      service_role_key: keys.serviceRoleKey,
+      queue_worker_token: keys.workerToken,
+    });
+    return;
+  }
+  for (const [name, key] of [
+    ["Publishable", keys.publishableKey],
+    ["Secret", keys.secretKey],
+    ["Anon", keys.anonKey],
+    ["Service", keys.serviceRoleKey],
+    ["Doorbell", keys.workerToken],
+  ] as const) {
+    terminal.raw(`  ${terminal.style("faint", name.padEnd(12))}${key}`);
+  }
+  terminal.line();
 }
 
 interface Ended {

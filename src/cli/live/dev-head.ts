@@ -1,16 +1,19 @@
 import type { SampleJob } from "../../db/inspect-run.ts";
 import type { Environment } from "../../embedded/run-program.ts";
+import { QUEUE_WORKER } from "../../local/start-local-platform.ts";
 import type { Application } from "../application.ts";
 import type { OpenDatabase } from "../database.ts";
 import type { Style } from "../output/style.ts";
 import { countOf, duration, oneLine } from "../output/words.ts";
 import { callName } from "./call-name.ts";
+import type { DevFunctions } from "./dev-functions.ts";
 
 export interface HeadFacts {
   readonly database: OpenDatabase;
   /** Of the server, such as `18.4`. */
   readonly serverVersion: string;
-  readonly application: Application;
+  readonly application: Application | undefined;
+  readonly functions: DevFunctions | undefined;
   /** How many migrations were applied just now. */
   readonly applied: number;
   readonly readyMs: number;
@@ -26,7 +29,7 @@ const MOST_TYPES = 6;
 export function devHead(facts: HeadFacts, style: Style): string[] {
   const { database, application, applied, serverVersion } = facts;
   const server = `Postgres ${serverVersion}`;
-  const rows: [string, string, string][] = [
+  const rows: HeadRow[] = [
     [
       "Database",
       database.source === "local"
@@ -34,8 +37,8 @@ export function devHead(facts: HeadFacts, style: Style): string[] {
         : `${server} at ${database.place}`,
       applied === 0 ? "schema up to date" : `${countOf(applied, "migration")} applied`,
     ],
-    ["Jobs", `${countOf(application.handlers.length, "type")} in ${application.path}`, ""],
-    ["", style("faint", typeNames(application)), ""],
+    ...jobRows(application, style),
+    ...functionRows(facts),
     ...(facts.once ? [] : tryIt(facts)),
     ["Stop", facts.once ? "by itself when no job is left, or Ctrl-C" : "Ctrl-C", ""],
   ];
@@ -53,9 +56,35 @@ export function devHead(facts: HeadFacts, style: Style): string[] {
   ];
 }
 
-/** The first type is the one that its author put first. */
-function tryIt({ sample, application, env }: HeadFacts): [string, string, string][] {
-  const type = sample?.type ?? application.handlers[0]?.job.type ?? "";
+type HeadRow = readonly [name: string, value: string, more: string];
+
+function jobRows(application: Application | undefined, style: Style): HeadRow[] {
+  if (!application) return [];
+  return [
+    ["Jobs", `${countOf(application.handlers.length, "type")} in ${application.path}`, ""],
+    ["", style("faint", typeNames(application)), ""],
+  ];
+}
+
+function functionRows({ functions }: HeadFacts): HeadRow[] {
+  if (!functions) return [];
+  const { server, hasDoorbell } = functions.platform;
+  return functions.names.map((name, at) => [
+    at === 0 ? "Functions" : "",
+    `${server.functionsUrl}/${name}`,
+    name !== QUEUE_WORKER
+      ? ""
+      : hasDoorbell
+        ? "rung when jobs are enqueued"
+        : "nobody rings it: this database has no pg_net of ours, see --stand-ins",
+  ]);
+}
+
+/** The first type is the one that its author put first; without an application, one that is routed to a function. */
+function tryIt({ sample, application, functions, env }: HeadFacts): HeadRow[] {
+  const routed = functions?.names.find((name) => name !== QUEUE_WORKER)?.replaceAll("-", "_");
+  const type = application ? (sample?.type ?? application.handlers[0]?.job.type) : routed;
+  if (type === undefined) return [];
   const payload = JSON.stringify(sample?.payload ?? {}).replaceAll("'", "'\\''");
   return [["Try it", `${callName(env)} enqueue ${type} '${payload}'`, ""]];
 }

@@ -23,6 +23,7 @@ export class Terminal {
   readonly #stdout: Sink;
   readonly #stderr: Sink;
   #hidden: readonly (string | undefined)[] = [];
+  #secrets: readonly string[] = [];
   #mask: Mask = createMask([]);
 
   constructor({ stdout, stderr, env }: TerminalOptions) {
@@ -43,7 +44,13 @@ export class Terminal {
   /** The passwords of these URLs never appear, wherever they stand in a text. */
   hide(urls: readonly (string | undefined)[]): void {
     this.#hidden = [...this.#hidden, ...urls];
-    this.#mask = createMask(this.#hidden);
+    this.#mask = createMask(this.#hidden, this.#secrets);
+  }
+
+  /** Nor do these secrets. */
+  hideSecrets(secrets: readonly string[]): void {
+    this.#secrets = [...this.#secrets, ...secrets];
+    this.#mask = createMask(this.#hidden, this.#secrets);
   }
 
   /** A text without the secrets in it, for streams that are written past us. */
