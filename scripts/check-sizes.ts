@@ -3,7 +3,7 @@ import { sourceFiles } from "./source-files.ts";
 
 const LIMITS: Readonly<Record<string, number>> = {
   src: 300,
-  "supabase/functions": 300,
+  "supabase/functions": 400,
   tests: 400,
   scripts: 400,
   examples: 400,

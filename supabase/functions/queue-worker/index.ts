@@ -1,11 +1,10 @@
 // The queue's worker as an Edge Function. Deploy with --no-verify-jwt: it checks its callers itself.
-import process from "node:process";
 import { connect, createQueueWorker, readEdgeEnvironment } from "millrace/edge";
 
 /** Only where Supabase runs it. */
 declare const EdgeRuntime: { waitUntil(work: Promise<unknown>): void } | undefined;
 
-const { databaseUrl, options } = readEdgeEnvironment((name) => process.env[name]);
+const { databaseUrl, options } = readEdgeEnvironment((name) => Deno.env.get(name));
 
 const worker = createQueueWorker({
   ...options,
@@ -15,7 +14,7 @@ const worker = createQueueWorker({
     mostCpuMs: 2_000,
     mostMemoryBytes: 256 * 1024 * 1024,
     usage: () => {
-      const { heapTotal, external } = process.memoryUsage();
+      const { heapTotal, external } = Deno.memoryUsage();
       return { memoryBytes: heapTotal + external };
     },
     waitUntil: (work: Promise<unknown>) => EdgeRuntime?.waitUntil(work),
