@@ -1,13 +1,16 @@
 /**
- * Long campaigns against a throw-away Postgres: `npm run soak -- property --minutes 10`, `npm run soak -- crash`.
+ * Long campaigns against a throw-away Postgres: `npm run soak -- property --minutes 10`, `npm run soak -- crash`,
+ * `npm run soak -- isolates`.
  * Each prints its seed and a report; the exit code is 1 when it found a fault. What they prove is in docs/testing.md.
  */
 import { Command } from "commander";
 import { crashCommand } from "./soak/crash.ts";
+import { isolatesCommand } from "./soak/isolates.ts";
 import { propertyCommand } from "./soak/property.ts";
 
 await new Command("soak")
   .description("Long campaigns against a throw-away Postgres.")
   .addCommand(propertyCommand())
   .addCommand(crashCommand())
+  .addCommand(isolatesCommand())
   .parseAsync();
