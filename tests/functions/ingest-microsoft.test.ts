@@ -118,7 +118,7 @@ test("a state that Graph has forgotten is read anew", async () => {
 
 test("the token goes to Graph and nowhere else, whatever a payload or a page names", async () => {
   for (const link of [
-    "https://elsewhere.test/v1.0/me",
+    "https://elsewhere.test/api/me",
     rig.upstreamUrl().replace("/api", "/other"),
     rig.upstreamUrl().replace("/api", "/api/../other"),
     `${rig.upstreamUrl().replace("http://", "http://elsewhere.test@")}/me`,

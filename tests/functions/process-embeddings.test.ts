@@ -71,7 +71,11 @@ test("a repeated run asks and stores under the same keys", async () => {
   assert.deepEqual(new Set(keys()), new Set(first));
 });
 
-test("vectors that are missing are not made up", async () => {
+test("vectors that are missing are not made up, and none stands for two texts", async () => {
+  const twice = { index: 0, embedding: [1] };
+  rig.answer = (_heard, response) => sendJson(response, 200, { data: [twice, twice] });
+  assert.equal((await rig.send(THREE)).status, 422);
+
   rig.answer = (_heard, response) =>
     sendJson(response, 200, { data: [{ index: 1, embedding: [1] }] });
 

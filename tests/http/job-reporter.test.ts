@@ -93,6 +93,21 @@ test("progress: the first at once, then the newest each second, and nothing afte
   ]);
 });
 
+test("the end of a job drops the progress that was not told yet", async () => {
+  const clock = fakeClock();
+  const { progress, complete } = reporter({ clock });
+
+  progress(10);
+  await eventually(() => clock.waits.includes(1_000));
+  progress(99);
+  await complete(7);
+  clock.advance(1_000);
+  await complete(8);
+
+  const kinds = reports().map((one) => (one as { report: string }).report);
+  assert.deepEqual(kinds, ["progress", "complete", "complete"]);
+});
+
 test("progress that can't be told is nobody's trouble; a lost lease is told once it shows", async () => {
   const clock = fakeClock();
   let lost = 0;
