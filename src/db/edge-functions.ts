@@ -1,4 +1,5 @@
 import { callJson, callText, textArray } from "./call.ts";
+import type { QueueHealth } from "./operator-functions.ts";
 import type { Queryable } from "./sql.ts";
 
 /** A row of queue.routes. */
@@ -55,6 +56,11 @@ export async function armEdgeBell(db: Queryable, signal?: AbortSignal): Promise<
 /** Depth, rates and times, for machines. */
 export async function overview(db: Queryable, signal?: AbortSignal): Promise<unknown> {
   return callJson(db, `select queue.overview()::text`, [], { signal });
+}
+
+/** Whether the system is well. */
+export async function healthReport(db: Queryable, signal?: AbortSignal): Promise<QueueHealth> {
+  return (await callJson(db, `select queue.health()::text`, [], { signal })) as QueueHealth;
 }
 
 /** What is there for a run to do. */

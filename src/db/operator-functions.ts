@@ -250,6 +250,6 @@ export interface QueueHealth {
   readonly problems: readonly { readonly code: string; readonly message: string }[];
 }
 
-export async function queueHealth(db: Queryable, signal?: AbortSignal): Promise<QueueHealth> {
-  return (await callJson(db, `select public.queue_health()::text`, [], { signal })) as QueueHealth;
+export async function queueHealth(db: Queryable): Promise<QueueHealth> {
+  return (await callJson(db, `select public.queue_health()::text`)) as QueueHealth;
 }

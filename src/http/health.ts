@@ -1,4 +1,5 @@
-import { type QueueHealth, queueHealth } from "../db/operator-functions.ts";
+import { healthReport } from "../db/edge-functions.ts";
+import type { QueueHealth } from "../db/operator-functions.ts";
 import type { Sql } from "../db/sql.ts";
 import type { Prepared } from "./run.ts";
 
@@ -12,7 +13,7 @@ export async function healthResponse(
 ): Promise<Response> {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   const [health, prepared]: [QueueHealth, Prepared] = await Promise.all([
-    queueHealth(sql, patience),
+    healthReport(sql, patience),
     prepare(patience),
   ]);
   const processors = prepared.handlers.map(({ job }) => ({ type: job.type }));

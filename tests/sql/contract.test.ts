@@ -47,12 +47,17 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
     `redrive_jobs(${DEAD_LETTER_FILTER})`,
     "TABLE(id bigint, new_id bigint, type text, tenant_id text, failed_at timestamptz, last_error text)",
   ],
+  ["remove_job_route(p_type text, p_tenants text[] = NULL)", "boolean"],
   [
     "report_progress(p_job_id bigint, p_percent numeric = NULL, p_message text = NULL, p_data jsonb = NULL, p_lease_id bigint = NULL)",
     "boolean",
   ],
   ["resume_queue(p_queue text)", "boolean"],
   ["retry_job(p_job_id bigint, p_reason text = NULL)", "text"],
+  [
+    "set_job_route(p_type text, p_function text = NULL, p_url text = NULL, p_tenants text[] = NULL, p_timeout_seconds numeric = NULL, p_headers jsonb = '{}', p_method text = 'POST', p_report_seconds numeric = NULL, p_enabled boolean = true)",
+    "integer",
+  ],
   [
     "trigger_queue_worker(p_action text = 'process', p_type text = NULL, p_batch integer = 5)",
     "text",
@@ -65,7 +70,7 @@ const VIEWS: Readonly<Record<string, string>> = {
   job_queue:
     "id bigint, type text, queue text, status text, priority text, payload jsonb, tenant_id text, scheduled_at timestamptz, attempts integer, max_retries integer, created_at timestamptz, started_at timestamptz, finished_at timestamptz, worker_id text, last_error text, error jsonb, result jsonb, progress_percent numeric(5,2), progress_message text, progress_data jsonb, depends_on bigint[], options jsonb",
   job_status_history:
-    "job_id bigint, from_status text, to_status text, at timestamptz, attempt integer, worker_id text, actor text, reason text, seq bigint, part integer",
+    "job_id bigint, from_status text, to_status text, at timestamptz, attempt integer, worker_id text, actor text, reason text, seq bigint, part integer, note jsonb",
   queue_jobs:
     "id bigint, job_type text, status text, tenant_id text, priority text, payload jsonb, attempts integer, max_attempts integer, error_message text, result jsonb, scheduled_at timestamptz, created_at timestamptz, started_at timestamptz, completed_at timestamptz",
 };

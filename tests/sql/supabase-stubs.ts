@@ -38,7 +38,7 @@ export async function installNet({ superSql }: TestDatabase): Promise<void> {
     );
     create unlogged table net._http_response (
       id bigint, status_code integer, content_type text, headers jsonb, content text, timed_out boolean, error_msg text,
-      created timestamptz not null default queue.clock()
+      created timestamptz not null default clock_timestamp()
     );
     create index on net._http_response (created);
     create function net.http_post(
