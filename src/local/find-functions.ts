@@ -1,5 +1,6 @@
 import { access, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { packageArguments } from "./installed-packages.ts";
 
 /** A function in a folder of its own, as Supabase lays them out. */
 export interface LocalFunction {
@@ -37,7 +38,7 @@ export async function findFunction(
 async function configOf(functionsDir: string, dir: string): Promise<readonly string[]> {
   for (const folder of [dir, functionsDir]) {
     const config = await firstThatExists([join(folder, "deno.json"), join(folder, "deno.jsonc")]);
-    if (config !== undefined) return ["--config", config];
+    if (config !== undefined) return ["--config", config, ...(await packageArguments(config))];
     const map = await firstThatExists([join(folder, "import_map.json")]);
     if (map !== undefined) return ["--no-config", "--import-map", map];
   }

@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { findDeno } from "../../src/local/deno.ts";
 import type { FunctionEvent } from "../../src/local/function-host.ts";
 import {
@@ -18,8 +19,12 @@ export interface Project {
   remove(path?: string): Promise<void>;
 }
 
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** A project with the packages of this repository installed, so that its functions fetch nothing. */
 export async function makeProject(files: Readonly<Record<string, string>> = {}): Promise<Project> {
   const dir = await mkdtemp(join(tmpdir(), "millrace-local-"));
+  await symlink(join(ROOT, "node_modules"), join(dir, "node_modules"));
   const pathOf = (path: string): string =>
     path.startsWith("/") ? join(dir, path) : join(dir, "supabase", "functions", path);
   const project: Project = {

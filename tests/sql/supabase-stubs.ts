@@ -32,13 +32,21 @@ export async function installVault(
 export async function installNet({ superSql }: TestDatabase): Promise<void> {
   await superSql.unsafe(`
     create schema net;
+    -- The test's clock, once the migrations have brought it.
+    create function net.moment() returns timestamptz language plpgsql as $$
+    begin
+      return queue.clock();
+    exception when invalid_schema_name then
+      return clock_timestamp();
+    end;
+    $$;
     create unlogged table net.http_request_queue (
       id bigint generated always as identity primary key,
       url text not null, body jsonb, headers jsonb, timeout_milliseconds integer
     );
     create unlogged table net._http_response (
       id bigint, status_code integer, content_type text, headers jsonb, content text, timed_out boolean, error_msg text,
-      created timestamptz not null default clock_timestamp()
+      created timestamptz not null default net.moment()
     );
     create index on net._http_response (created);
     create function net.http_post(
