@@ -1,6 +1,7 @@
 /**
- * Checks the Edge Functions as they are deployed: types by Deno with the function's own deno.json, and that this names the package
- * versions that are tested here. Prints what is wrong and fails.
+ * Checks the Edge Functions as they are deployed: types by Deno with the function's own deno.json, that this names the package
+ * versions that are tested here, and that what it takes from our sources is what the package exports under that name. Prints what is
+ * wrong and fails.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,6 +11,8 @@ import { ROOT, runTool } from "./run.ts";
 const FUNCTIONS = "supabase/functions";
 
 interface PackageJson {
+  readonly name?: string;
+  readonly exports?: Readonly<Record<string, { readonly default?: string }>>;
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly devDependencies?: Readonly<Record<string, string>>;
 }
@@ -31,6 +34,23 @@ export function pinBreaches(denoJson: string, packageJson: string): string[] {
   });
 }
 
+/**
+ * Every import of a deno.json from our sources that the package does not export: `millrace init` puts the package in its place. Sources
+ * and what is built of them are told apart by `src/` and `dist/`.
+ */
+export function exportBreaches(denoJson: string, packageJson: string): string[] {
+  const { imports = {} } = JSON.parse(denoJson) as { imports?: Record<string, string> };
+  const { name: ours = "", exports = {} } = JSON.parse(packageJson) as PackageJson;
+  return Object.entries(imports).flatMap(([name, target]) => {
+    const [, source] = /^(?:\.\.\/)+src\/(.+)\.ts$/.exec(target) ?? [];
+    if (source === undefined) return [];
+    const built = exports[name.replace(ours, ".")]?.default;
+    return built === `./dist/${source}.js`
+      ? []
+      : [`${name}: package.json does not export ${target}`];
+  });
+}
+
 /** The functions by the text of their deno.json: those with the same are checked in one go. */
 async function functionsByConfig(): Promise<Map<string, string[]>> {
   const names = (await readdir(join(ROOT, FUNCTIONS), { withFileTypes: true }))
@@ -48,7 +68,8 @@ async function functionsByConfig(): Promise<Map<string, string[]>> {
 async function check(): Promise<void> {
   const packageJson = await readFile(join(ROOT, "package.json"), "utf8");
   for (const [config, names] of await functionsByConfig()) {
-    for (const breach of pinBreaches(config, packageJson)) fail(`${names.join(", ")}: ${breach}`);
+    const breaches = [...pinBreaches(config, packageJson), ...exportBreaches(config, packageJson)];
+    for (const breach of breaches) fail(`${names.join(", ")}: ${breach}`);
     const files = names.map((name) => `${FUNCTIONS}/${name}/index.ts`);
     const options = ["--no-lock", "--node-modules-dir=manual"];
     const { ok, output } = await runTool(

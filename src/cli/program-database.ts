@@ -1,10 +1,25 @@
 import type { Command } from "commander";
 import { wholeNumber } from "./arguments.ts";
 import type { BenchOptions } from "./commands/bench.ts";
+import type { InitOptions } from "./commands/init.ts";
 import type { RunCommand } from "./program.ts";
 
-/** migrate, doctor, bench. */
+/** init, migrate, doctor, bench. */
 export function defineDatabaseCommands(program: Command, run: RunCommand): void {
+  program
+    .command("init")
+    .description("write the queue's migrations and its Edge Function into a Supabase project")
+    .argument("[dir]", "the project: the folder that holds supabase/config.toml")
+    .option("--supabase", "needed: there is no other kind of project yet")
+    .option("--functions", "the reference functions that jobs are routed to as well")
+    .option("--force", "replace files that differ")
+    .option("--dry-run", "write nothing, only tell what would be written")
+    .action((dir: string | undefined, options: InitOptions, command: Command) =>
+      run(command, async (context) =>
+        (await import("./commands/init.ts")).init(context, dir, options),
+      ),
+    );
+
   const migrate = program
     .command("migrate")
     .description("install the queue in the database, or bring it up to date");

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { deadExports, entryFiles } from "../../scripts/check-exports.ts";
-import { pinBreaches } from "../../scripts/check-functions.ts";
+import { exportBreaches, pinBreaches } from "../../scripts/check-functions.ts";
 import { importBreaches } from "../../scripts/check-imports.ts";
 import { parseSource } from "../../scripts/source-files.ts";
 
@@ -146,5 +146,26 @@ describe("the check of the Edge Functions", () => {
       "c: npm:left@1.0.0 is not a package of package.json",
       "d: https://deno.land/x is neither a file nor an npm package",
     ]);
+  });
+
+  it("finds an import that has no export in the package, or another", () => {
+    const imports = {
+      "millrace/edge": "../../../src/http/index.ts",
+      "millrace/functions": "../../../src/http/functions.ts",
+      "millrace/none": "../../../src/none.ts",
+      "./own.ts": "./own.ts",
+    };
+    const exports = {
+      "./edge": { default: "./dist/http/index.js" },
+      "./functions": { default: "./dist/functions.js" },
+    };
+
+    assert.deepEqual(
+      exportBreaches(JSON.stringify({ imports }), JSON.stringify({ name: "millrace", exports })),
+      [
+        "millrace/functions: package.json does not export ../../../src/http/functions.ts",
+        "millrace/none: package.json does not export ../../../src/none.ts",
+      ],
+    );
   });
 });
