@@ -32,16 +32,12 @@ export async function runPlan(db: Queryable, signal?: AbortSignal): Promise<RunP
 }
 
 /** Posts to the Edge worker for what a run has left: `rung`, `coalesced`, `idle` and so on. */
-export async function ringWorker(
-  db: Queryable,
-  batch: number,
-  signal?: AbortSignal,
-): Promise<string | null> {
+export async function ringWorker(db: Queryable, signal?: AbortSignal): Promise<string | null> {
   return callText(
     db,
-    `select queue.trigger_worker(p_action => 'process', p_type => null, p_batch => $1::text::integer,
+    `select queue.trigger_worker(p_action => 'process', p_type => null, p_batch => null,
        p_reason => 'remaining')`,
-    [String(batch)],
+    [],
     { signal },
   );
 }

@@ -25,6 +25,8 @@ export interface BudgetOptions {
   readonly usage: () => Usage;
 }
 
+/** An isolate that has lived for less is as good as new. */
+const EARLY = 0.1;
 /** No job is begun after so much of the isolate's life. */
 const LAST_BEGIN = 0.8;
 /** What still runs after so much of it is given back: then the platform is about to end the isolate. */
@@ -54,10 +56,18 @@ export class Budget {
     return Math.max(0, bornAt + lifeMs * LAST_END - clock.now());
   }
 
+  /** So much of the life is over that no job is begun any more. */
+  get isOld(): boolean {
+    const { clock, bornAt, lifeMs } = this.#options;
+    return clock.now() > bornAt + lifeMs * LAST_BEGIN;
+  }
+
   /** Whether a job that usually takes so long should still be begun. */
   fits(usualMs: number): boolean {
     const { clock, bornAt, lifeMs, mostCpuMs, mostMemoryBytes, usage } = this.#options;
-    if (clock.now() > bornAt + lifeMs * LAST_BEGIN || usualMs > this.leftMs) return false;
+    // What takes longer than a life is begun in a new isolate only: there it has the best chance.
+    const isEarly = clock.now() <= bornAt + lifeMs * EARLY;
+    if (this.isOld || (usualMs > this.leftMs && !isEarly)) return false;
     const { cpuMs, memoryBytes = 0 } = usage();
     const used = cpuMs === undefined ? this.#jobs * CPU_MS_PER_JOB : cpuMs - this.#cpuAtStart;
     return used <= mostCpuMs * LAST_USE && memoryBytes <= mostMemoryBytes * LAST_USE;

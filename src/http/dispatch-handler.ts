@@ -4,6 +4,7 @@ import { type Implementation, implement } from "../core/implement.ts";
 import type { JsonValue } from "../core/json.ts";
 import { fail } from "../core/outcomes.ts";
 import { type Delivery, type DispatchTools, dispatch, type Target } from "./dispatch.ts";
+import { DispatchError } from "./dispatch-error.ts";
 
 export interface DispatchParts {
   /** Where a job goes. Throws NoRouteError. */
@@ -34,15 +35,22 @@ async function send(
     tenantId,
     payload: input,
     idempotencyKey: `job_${id}`,
+    traceparent: newTraceparent(),
     ...(callback && { callback }),
   };
   const answer = await dispatch(delivery, target, { ...tools, signal });
   const durationMs = Math.round(tools.clock.now() - startedAt);
-  context.note({ function: target.functionName, status: answer.status, duration_ms: durationMs });
+  context.note({
+    function: target.functionName,
+    status: answer.status,
+    duration_ms: durationMs,
+    trace_id: delivery.traceparent?.slice(3, 35) ?? null,
+  });
   switch (answer.kind) {
     case "completed":
       return answer.result as JsonValue;
     case "accepted":
+      if (!callback) return fail(cannotReport(target), { retryable: false });
       await context.handOver(target.reportMs);
       return undefined;
     case "failed": {
@@ -53,4 +61,21 @@ async function send(
       });
     }
   }
+}
+
+function cannotReport({ functionName }: Target): DispatchError {
+  return new DispatchError(
+    "FUNCTION_ANSWER_INVALID",
+    202,
+    `${functionName} answered 202, but was given nowhere to report the end: set QUEUE_CALLBACK_SECRET and SUPABASE_URL`,
+  );
+}
+
+/** A trace of its own for each attempt (W3C Trace Context, version 00, sampled): function's logs and the attempt's note share its id. */
+function newTraceparent(): string {
+  const hex = (bytes: number): string =>
+    Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) =>
+      byte.toString(16).padStart(2, "0"),
+    ).join("");
+  return `00-${hex(16)}-${hex(8)}-01`;
 }

@@ -35,7 +35,9 @@ export function readEdgeEnvironment(env: (name: string) => string | undefined): 
     ...secretKeysOf(env("SUPABASE_SECRET_KEYS")),
     ...listOf(env("SUPABASE_SECRET_KEY")),
   ];
-  const callbackSecrets = listOf(env("QUEUE_CALLBACK_SECRET"));
+  // The service's own key is a secret that there is anyway; a token made with it tells nothing of it.
+  const ownSecrets = listOf(env("QUEUE_CALLBACK_SECRET"));
+  const callbackSecrets = ownSecrets.length > 0 ? ownSecrets : [...serviceKeys, ...secretKeys];
   const life = env("QUEUE_LIFE_SECONDS");
   const name = env("SB_EXECUTION_ID");
   return {

@@ -16,6 +16,7 @@ import { type RoutingDefaults, SHIPPED_ROUTES, targetOf } from "./routes.ts";
 import { type Prepared, run } from "./run.ts";
 import type { RunReport } from "./run-report.ts";
 import { callerOf, type ServiceKeys, unauthorized } from "./service-access.ts";
+import { checkSigningSecret } from "./webhook-signature.ts";
 import { readWorkerRequest, type WorkerRequest } from "./worker-request.ts";
 
 export interface QueueWorkerOptions extends Partial<HandlerChoice>, Partial<RoutingDefaults> {
@@ -58,8 +59,14 @@ export interface QueueWorker {
 /** Runs at a time in one isolate: each takes processor time and connections from the others. */
 const MOST_RUNS = 4;
 const LONGEST_LIFE_MS = 86_400_000;
+/** The most jobs of a run for one tenant, when it does not say how many. */
+const JOBS_OF_ONE_TENANT = 10;
 
-/** Makes the worker. It does nothing before it is called. Throws InvalidOptionError. */
+function busy(code: string, title: string): Response {
+  return problemResponse({ status: 503, code, title, headers: { "retry-after": "1" } });
+}
+
+/** Makes the worker. It does nothing before it is called. Throws InvalidOptionError, and InvalidSigningSecretError. */
 export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
   const worker = new HttpWorker(options);
   return { fetch: (request) => worker.answer(request), release: () => worker.release() };
@@ -76,8 +83,10 @@ class HttpWorker {
   readonly #unload = new AbortController();
   /** Runs under way, by the number in their names. */
   readonly #runs = new Map<number, Promise<RunReport>>();
-  /** The run of a ring: further rings join it. */
-  #ringing: Promise<RunReport> | undefined;
+  /** A ring's run is under way and will look once more: further rings join it. */
+  #ringing = false;
+  /** One has joined since the run looked. */
+  #wasRung = false;
   #isSchemaKnown = false;
 
   constructor(options: QueueWorkerOptions) {
@@ -89,6 +98,7 @@ class HttpWorker {
     this.#lifeMs = wholeNumber("lifeMs", options.lifeMs ?? 150_000, 1_000, LONGEST_LIFE_MS);
     this.#name = options.name ?? crypto.randomUUID();
     wholeNumber("concurrency", options.concurrency ?? 10, 1, 1_000);
+    for (const secret of options.signingSecrets ?? []) checkSigningSecret(secret);
   }
 
   async answer(request: Request): Promise<Response> {
@@ -119,40 +129,51 @@ class HttpWorker {
   async #process(wanted: WorkerRequest & { action: "process" }): Promise<Response> {
     const isRing = wanted.isAsync && wanted.type === undefined && wanted.tenantId === undefined;
     if (isRing && wanted.maxJobs === undefined && this.#ringing) {
+      this.#wasRung = true;
       return Response.json({ accepted: true, joined: true }, { status: 202 });
+    }
+    const budget = this.#budget();
+    // Whoever can wait is told so: it is kept with the ring, and the next one may find a younger isolate.
+    if (wanted.isAsync && budget.isOld) {
+      return busy("WORKER_SPENT", "This isolate is about to end and begins nothing more");
     }
     const number = [1, 2, 3, 4].find((one) => one <= MOST_RUNS && !this.#runs.has(one));
     if (number === undefined || this.#unload.signal.aborted) {
-      return problemResponse({
-        status: 503,
-        code: "WORKER_BUSY",
-        title: "This worker has as many runs under way as it may",
-        headers: { "retry-after": "1" },
-      });
+      return busy("WORKER_BUSY", "This worker has as many runs under way as it may");
     }
-    const running = this.#run(wanted, number).finally(() => {
+    const running = this.#run(wanted, { number, budget, isRing }).finally(() => {
       this.#runs.delete(number);
-      if (this.#ringing === running) this.#ringing = undefined;
     });
     this.#runs.set(number, running);
-    if (isRing) this.#ringing = running;
     if (!wanted.isAsync) return Response.json(await running);
     const done = running.catch((error: unknown) => this.#logger.error("run.failed", { error }));
     this.#options.waitUntil?.(done);
     return Response.json({ accepted: true }, { status: 202 });
   }
 
-  #run(wanted: WorkerRequest & { action: "process" }, number: number): Promise<RunReport> {
-    const { concurrency = 10, mostCpuMs = Infinity, mostMemoryBytes = Infinity } = this.#options;
-    const { type, tenantId, batch, maxJobs } = wanted;
-    const budget = new Budget({
+  #budget(): Budget {
+    const { mostCpuMs = Infinity, mostMemoryBytes = Infinity, usage } = this.#options;
+    return new Budget({
       clock: this.#clock,
       bornAt: this.#bornAt,
       lifeMs: this.#lifeMs,
       mostCpuMs,
       mostMemoryBytes,
-      usage: this.#options.usage ?? (() => ({})),
+      usage: usage ?? (() => ({})),
     });
+  }
+
+  #run(
+    wanted: WorkerRequest & { action: "process" },
+    { number, budget, isRing }: { number: number; budget: Budget; isRing: boolean },
+  ): Promise<RunReport> {
+    const { concurrency = 10 } = this.#options;
+    const { type, tenantId, batch } = wanted;
+    const maxJobs = wanted.maxJobs ?? (tenantId === undefined ? undefined : JOBS_OF_ONE_TENANT);
+    if (isRing) {
+      this.#ringing = true;
+      this.#wasRung = false;
+    }
     const order = {
       tenantId,
       concurrency: batch ?? concurrency,
@@ -167,6 +188,14 @@ class HttpWorker {
       logger: this.#logger,
       name: `${this.#name}#${number}`,
       signal: this.#unload.signal,
+      wasRung: () => {
+        const wasRung = isRing && this.#wasRung;
+        if (isRing) this.#wasRung = false;
+        return wasRung;
+      },
+      onLastLook: () => {
+        if (isRing) this.#ringing = false;
+      },
     });
   }
 

@@ -37,6 +37,10 @@ export interface RunParts {
   readonly name: string;
   /** Aborts when the isolate is about to end: what is unfinished is given back. */
   readonly signal: AbortSignal;
+  /** Whether somebody rang since this was asked last: there may be work that the last look did not see. */
+  readonly wasRung: () => boolean;
+  /** The run has looked for the last time: who rings from now on is not heard by it. */
+  readonly onLastLook: () => void;
 }
 
 /** A job that falls due this soon is worth waiting for: a ring takes about as long. */
@@ -50,8 +54,8 @@ export async function run(order: RunOrder, parts: RunParts): Promise<RunReport> 
   const { clock, logger } = parts;
   const startedAt = clock.now();
   const tally = new RunTally();
-  const { ended, remaining } = await work(order, parts, tally);
-  if (remaining && order.rings && tally.claimed > 0) await ringAgain(order, parts);
+  const { ended, remaining } = await work(order, parts, tally).finally(parts.onLastLook);
+  if (remaining && order.rings && tally.claimed > 0) await ringAgain(parts);
   const durationMs = Math.round(clock.now() - startedAt);
   const report = tally.report({ duration_ms: durationMs, remaining, ended });
   logger.info("run.ended", { ...report });
@@ -78,6 +82,10 @@ async function work(
       if (tally.claimed === claimed) return { ended: "idle", remaining: true };
       claimed = tally.claimed;
       await workOnce(order, prepared, parts, tally);
+      continue;
+    }
+    if (parts.wasRung()) {
+      isArmed = false;
       continue;
     }
     if (isArmed || (claimed >= 0 && order.maxJobs !== undefined)) break;
@@ -134,12 +142,9 @@ async function workOnce(
   }
 }
 
-async function ringAgain(
-  { concurrency }: RunOrder,
-  { sql, logger, signal }: RunParts,
-): Promise<void> {
+async function ringAgain({ sql, logger, signal }: RunParts): Promise<void> {
   // The tick comes all the same.
-  const fate = await ringWorker(sql, concurrency, signal).catch((error: unknown) => {
+  const fate = await ringWorker(sql, signal).catch((error: unknown) => {
     logger.warn("run.ring_failed", { error });
     return null;
   });

@@ -70,6 +70,11 @@ async function signatureOf(content: string, secret: string): Promise<string> {
   return `v1,${btoa(String.fromCharCode(...signature))}`;
 }
 
+/** Throws InvalidSigningSecretError unless the secret is one. */
+export function checkSigningSecret(secret: string): void {
+  bytesOf(secret);
+}
+
 function bytesOf(secret: string): BufferSource {
   const fault = (cause?: unknown): InvalidSigningSecretError =>
     new InvalidSigningSecretError("The signing secret cannot be read", {

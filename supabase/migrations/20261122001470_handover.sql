@@ -82,6 +82,13 @@ declare
   );
   v_lease_id bigint := coalesce(v_passed.lease_id, p_lease_id);
 begin
+  -- Somebody asked to cancel it: the function hears that it is no longer its job, and there is nobody else to end it.
+  if p_report in ('progress', 'extend') and v_passed.lease_id is not null and exists (
+    select from queue.cancellations as request where request.job_id = p_job_id
+  ) then
+    perform queue.settle_one(v_lease_id, p_job_id, 'cancelled', jsonb_build_object('note', v_passed.note));
+    return false;
+  end if;
   if p_report = 'progress' then
     return queue.report(
       p_job_id, (p_detail ->> 'percent')::numeric, p_detail ->> 'message', p_detail -> 'data', v_lease_id);
@@ -99,7 +106,8 @@ begin
     return found;
   elsif p_report in ('completed', 'failed') then
     return queue.settle_one(
-      v_lease_id, p_job_id, p_report, (p_detail - 'result') || jsonb_build_object('note', v_passed.note), p_detail -> 'result'
+      v_lease_id, p_job_id, p_report,
+      (p_detail - 'result') || jsonb_build_object('note', v_passed.note || '{"is_handed_over": true}'), p_detail -> 'result'
     ) is not null;
   end if;
   raise exception 'unknown report: %', coalesce(quote_literal(left(p_report, 80)), 'null')
@@ -107,4 +115,4 @@ begin
 end;
 $$;
 comment on function queue.answer_call is
-  'What a function reports of a job that it was sent under a lease: progress, extend, completed or failed. False when the job is no longer this attempt''s.';
+  'What a function reports of a job that it was sent under a lease: progress, extend, completed or failed. False when the job is no longer this attempt''s, and when somebody asked to cancel it.';

@@ -19,7 +19,9 @@ create table queue.routes (
   constraint routes_headers_object check (jsonb_typeof(headers) = 'object'),
   constraint routes_timeout_sane check (timeout_ms between 1 and 86400000),
   constraint routes_report_sane check (report_ms between 1000 and 604800000),
-  constraint routes_tenants_not_empty check (cardinality(tenants) > 0)
+  constraint routes_tenants_not_empty check (cardinality(tenants) > 0),
+  -- Jobs are claimed by type: those of some tenants can't be left to others.
+  constraint routes_off_for_all check (is_enabled or tenants is null)
 );
 create unique index routes_target_idx on queue.routes (type_name, (coalesce(tenants, '{}')));
 comment on table queue.routes is
@@ -28,7 +30,7 @@ comment on column queue.routes.tenants is 'Only jobs of these tenants; null: all
 comment on column queue.routes.headers is
   'Sent with every call. A value {"env": "NAME"} stands for what the worker''s environment calls NAME: secrets are not for tables.';
 comment on column queue.routes.report_ms is 'How long a function that answers 202 has until it must have reported the end or asked for more time; null: 15 minutes.';
-comment on column queue.routes.is_enabled is 'False: the HTTP worker leaves jobs of this type to others.';
+comment on column queue.routes.is_enabled is 'False: the HTTP worker leaves jobs of this type to others, whatever their tenant.';
 
 create function queue.set_route(
   p_type text, p_function text, p_url text, p_tenants text[], p_timeout_seconds numeric, p_headers jsonb, p_method text,
@@ -148,7 +150,9 @@ begin
           order by extract(epoch from run.finished_at - run.started_at)::double precision * 1000)) as ms
         from (
           select last.job_id, last.started_at, last.finished_at from queue.runs as last
-          where last.outcome = 'completed' order by last.job_id desc limit 1000
+          -- A function that reports later keeps no run waiting.
+          where last.outcome = 'completed' and last.note -> 'is_handed_over' is null
+          order by last.job_id desc limit 1000
         ) as run
         join queue.jobs as job on job.id = run.job_id
         group by job.type_id

@@ -111,7 +111,7 @@ begin
     select net.http_post(
       url => v_url,
       body => jsonb_build_object(
-        'action', coalesce(p_action, 'process'), 'type', p_type, 'batch', coalesce(p_batch, 5), 'async', true),
+        'action', coalesce(p_action, 'process'), 'type', p_type, 'batch', p_batch, 'async', true),
       headers => jsonb_build_object('Content-Type', 'application/json', 'Authorization', 'Bearer ' || v_token),
       timeout_milliseconds => 5000
     ), v_now, p_reason;
@@ -129,6 +129,37 @@ $$;
 comment on function queue.post_ring is
   'Posts to the Edge worker and writes it down: rung, coalesced, unavailable, unconfigured or failed. Never raises.';
 
+-- What long-lived workers serve, and what a route turns off, is no reason to call the Edge worker.
+create function queue.edge_lines(p_queue_ids integer[])
+returns integer[]
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_since timestamptz := queue.clock() - (select settings.worker_timeout from queue.settings);
+begin
+  return array(
+    select line.id from unnest(p_queue_ids) as line (id)
+    where exists (
+      select from queue.type_queues as pair
+      join queue.types as type on type.id = pair.type_id
+      where pair.queue_id = line.id and not exists (
+        select from queue.workers as worker
+        where worker.is_registered and worker.seen_at > v_since and type.name = any (worker.type_names)
+          and worker.details ->> 'kind' is distinct from 'edge'
+      ) and not exists (
+        select from queue.routes as route where route.type_name = type.name and not route.is_enabled
+      )
+    )
+  );
+end;
+$$;
+comment on function queue.edge_lines is
+  'Those of these queues that hold a type which no long-lived worker serves and no route turns off.';
+
 create function queue.ring_edge(p_queue_id integer)
 returns void
 language plpgsql
@@ -137,10 +168,12 @@ set search_path = ''
 as $$
 begin
   -- A run would find nothing there, arm the bell, and be rung again by the next job.
-  if exists (select from queue.queues as line where line.id = p_queue_id and line.is_paused) then
+  if exists (select from queue.queues as line where line.id = p_queue_id and line.is_paused)
+    or (p_queue_id is not null and cardinality(queue.edge_lines(array[p_queue_id])) = 0)
+  then
     return;
   end if;
-  perform queue.post_ring('enqueue', 'process', null, 5, queue.take_edge_bell());
+  perform queue.post_ring('enqueue', 'process', null, null, queue.take_edge_bell());
 end;
 $$;
 comment on function queue.ring_edge is
@@ -184,7 +217,7 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
-  return cardinality(queue.lines(null, null, null)) > 0
+  return cardinality(queue.edge_lines(queue.lines(null, null, null))) > 0
     or exists (select from queue.scheduled as token where token.at <= queue.clock())
     or exists (select from queue.leases as lease where lease.expires_at < queue.clock());
 end;
@@ -201,8 +234,21 @@ set search_path = ''
 as $$
 declare
   v_answer text;
+  v_last timestamptz;
 begin
   perform queue.collect_rings();
+  if p_reason <> 'remaining' and exists (select from queue.bells as bell where bell.queue_id = 0) then
+    -- The worker has run dry, and nothing has rung since. What falls due rings here; what it could not have is no reason to call it
+    -- again and again, but now and then: a transaction that was open when the bell was armed may have brought a job unheard.
+    perform queue.maintain();
+    if not exists (select from queue.bells as bell where bell.queue_id = 0) then
+      return 'rung';
+    end if;
+    select ring.at into v_last from queue.rings as ring order by ring.id desc limit 1;
+    if v_last > queue.clock() - interval '1 minute' then
+      return 'idle';
+    end if;
+  end if;
   if not queue.has_due_work() then
     perform queue.arm_edge_bell();
     return 'idle';
@@ -224,10 +270,10 @@ comment on function queue.trigger_worker is
   'Posts to the Edge worker when work is due, at most once a second: rung, coalesced, idle (its bell is armed then), unavailable (no pg_net or Vault), unconfigured or failed. p_reason: tick or remaining.';
 
 create function public.trigger_queue_worker(
-  p_action text default 'process', p_type text default null, p_batch integer default 5
+  p_action text default 'process', p_type text default null, p_batch integer default null
 )
 returns text
 language sql volatile security invoker set search_path = ''
 as $$ select queue.trigger_worker(p_action, p_type, p_batch); $$;
 comment on function public.trigger_queue_worker is
-  'Wakes the Edge worker over HTTP when work is due; never raises. Answers rung, coalesced, idle, unavailable, unconfigured or failed.';
+  'Wakes the Edge worker over HTTP when work is due, for one type or all, with p_batch jobs at a time or as many as it likes; never raises. Answers rung, coalesced, idle, unavailable, unconfigured or failed.';

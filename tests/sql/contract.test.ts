@@ -59,7 +59,7 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
     "integer",
   ],
   [
-    "trigger_queue_worker(p_action text = 'process', p_type text = NULL, p_batch integer = 5)",
+    "trigger_queue_worker(p_action text = 'process', p_type text = NULL, p_batch integer = NULL)",
     "text",
   ],
 ];

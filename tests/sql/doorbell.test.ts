@@ -54,7 +54,7 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     assert.deepEqual(await netRequests(context.db), [
       {
         url: SECRETS.queue_worker_url,
-        body: { action: "process", type: null, batch: 5, async: true },
+        body: { action: "process", type: null, batch: null, async: true },
         headers: { "Content-Type": "application/json", Authorization: "Bearer a random token" },
         timeout_milliseconds: 5000,
       },

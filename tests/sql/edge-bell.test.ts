@@ -31,7 +31,7 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
     assert.deepEqual(await netRequests(context.db), [
       {
         url: SECRETS.queue_worker_url,
-        body: { action: "process", type: null, batch: 5, async: true },
+        body: { action: "process", type: null, batch: null, async: true },
         headers: { "Content-Type": "application/json", Authorization: "Bearer a random token" },
         timeout_milliseconds: 5000,
       },
@@ -76,7 +76,7 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
     assert.equal(rung, 0);
   });
 
-  it("leaves the Edge worker alone where another worker sleeps on the queue", async () => {
+  it("leaves the Edge worker alone where a long-lived worker serves the jobs, asleep or not", async () => {
     const { sql, enqueue } = rigOf(context.db);
     await sql`
       with me as materialized (select (queue.register_worker('sleeper', null, '{work}', '{work}') ->> 'worker')::int as id)
@@ -84,10 +84,13 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
     await arm(sql);
 
     await enqueue("work");
-    const first = await posts(context.db);
+    const asleep = await posts(context.db);
+    await enqueue("work");
+    const awake = await posts(context.db);
+    await sql`select queue.unregister_worker(id) from queue.workers`;
     await enqueue("work");
 
-    assert.deepEqual([first, await posts(context.db)], [0, 1]);
+    assert.deepEqual([asleep, awake, await posts(context.db)], [0, 0, 1]);
   });
 
   it("is armed by a tick that finds nothing to do, and taken by one that rings", async () => {
@@ -104,6 +107,53 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
     await enqueue("work");
 
     assert.deepEqual([idle?.["answer"], armed, rung?.["answer"]], ["idle", true, "rung"]);
+    assert.equal(await posts(context.db), 1);
+  });
+
+  it("is not rung for a type that a route turns off", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await arm(sql);
+    await sql`select public.set_job_route('work', p_enabled => false)`;
+
+    await enqueue("work");
+    const [tick] = await sql`select public.trigger_queue_worker() as answer`;
+    await sql`select public.remove_job_route('work')`;
+
+    assert.deepEqual([await posts(context.db), tick?.["answer"]], [0, "idle"]);
+  });
+
+  it("while it is armed, is rung for what the worker could not have once a minute", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await arm(sql);
+    await enqueue("work");
+    const first = await posts(context.db);
+    await arm(sql);
+    const answers: unknown[] = [];
+    for (const seconds of [10, 40, 11]) {
+      await context.db.advance(seconds * 1_000);
+      const [tick] = await sql`select public.trigger_queue_worker() as answer`;
+      answers.push(tick?.["answer"]);
+    }
+
+    assert.equal(first, 1);
+    assert.deepEqual(answers, ["idle", "idle", "rung"]);
+    assert.equal(await posts(context.db), 1);
+  });
+
+  it("is rung by a tick for what falls due while it is armed", async () => {
+    const { sql, enqueue, inMs } = rigOf(context.db);
+    await enqueue("work");
+    await arm(sql);
+    await sql`select public.trigger_queue_worker()`;
+    await posts(context.db);
+    await rigOf(context.db).clear();
+    await enqueue("work", { scheduledAt: await inMs(5_000) });
+    await arm(sql);
+    await context.db.advance(6_000);
+
+    const [tick] = await sql`select public.trigger_queue_worker() as answer`;
+
+    assert.equal(tick?.["answer"], "rung");
     assert.equal(await posts(context.db), 1);
   });
 
