@@ -7,6 +7,7 @@ import { Command } from "commander";
 import { ACCESS_MUTANTS } from "./mutants/access.ts";
 import { CLAIM_MUTANTS } from "./mutants/claim.ts";
 import { DOORBELL_MUTANTS } from "./mutants/doorbell.ts";
+import { EDGE_MUTANTS } from "./mutants/edge.ts";
 import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
 import { LOCK_MUTANTS } from "./mutants/locks.ts";
 import type { Mutant } from "./mutants/mutant.ts";
@@ -24,6 +25,7 @@ const MUTANTS: readonly Mutant[] = [
   ...ENQUEUE_MUTANTS,
   ...ACCESS_MUTANTS,
   ...DOORBELL_MUTANTS,
+  ...EDGE_MUTANTS,
   ...TYPESCRIPT_MUTANTS,
 ];
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The program `millrace`: the only place that reads the process's arguments, environment and signals. */
+import { isDriverFault } from "../db/postgres-js.ts";
 import { EXIT } from "./exit-codes.ts";
 import { runCli } from "./run-cli.ts";
 
@@ -26,6 +27,10 @@ function interrupt(): void {
 
 /** An application let an error escape from everything that could catch it: its other jobs may still end well. */
 function onEscapedError(error: unknown): void {
+  if (isDriverFault(error)) {
+    console.error("A connection broke while it was written to; it is replaced");
+    return;
+  }
   console.error("✗ An error escaped from the application; stopping", error);
   if (crashed) process.exit(EXIT.failure);
   crashed = true;

@@ -6,6 +6,7 @@ import { hostOf, listen, type PostgresJsClient, query } from "./postgres-js-hand
 import type { Sql } from "./sql.ts";
 import { TransactionClients } from "./transaction-clients.ts";
 
+export { isDriverFault } from "./driver-fault.ts";
 export { fromPostgresJs } from "./postgres-js-handle.ts";
 
 export interface ConnectOptions {

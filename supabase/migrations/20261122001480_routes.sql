@@ -141,7 +141,7 @@ begin
       select coalesce(json_agg(distinct served.name), '[]')
       from queue.workers as worker, unnest(worker.type_names) as served (name)
       where worker.is_registered and worker.seen_at > queue.clock() - (select settings.worker_timeout from queue.settings)
-        and worker.details ->> 'kind' is distinct from 'edge'
+        and worker.details is not null and worker.details ->> 'kind' is distinct from 'edge'
     ),
     'usual_ms', (
       select coalesce(json_object_agg(type.name, usual.ms), '{}')

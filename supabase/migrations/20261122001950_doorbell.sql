@@ -149,7 +149,8 @@ begin
       where pair.queue_id = line.id and not exists (
         select from queue.workers as worker
         where worker.is_registered and worker.seen_at > v_since and type.name = any (worker.type_names)
-          and worker.details ->> 'kind' is distinct from 'edge'
+          -- Who only calls get_next_job tells nothing of itself: it may never come back.
+          and worker.details is not null and worker.details ->> 'kind' is distinct from 'edge'
       ) and not exists (
         select from queue.routes as route where route.type_name = type.name and not route.is_enabled
       )

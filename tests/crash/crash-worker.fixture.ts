@@ -1,6 +1,6 @@
 /** A worker process of the crash campaign: it is killed, frozen and cut off while it works. */
 import { setTimeout as delay } from "node:timers/promises";
-import { connect } from "../../src/db/postgres-js.ts";
+import { connect, isDriverFault } from "../../src/db/postgres-js.ts";
 import {
   consoleLogger,
   createWorker,
@@ -11,6 +11,13 @@ import {
   type Worker,
 } from "../../src/index.ts";
 import { BULK, type Plan, WORK } from "./plan.ts";
+
+// As the command line does, and as docs/cli.md advises.
+process.on("uncaughtException", (error) => {
+  if (isDriverFault(error)) return;
+  console.error(error);
+  process.exit(1);
+});
 
 const sql = connect(process.env["CRASH_DATABASE_URL"] ?? "", { applicationName: "crash-worker" });
 const leaseMs = Number(process.env["CRASH_LEASE_MS"]);

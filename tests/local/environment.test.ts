@@ -144,7 +144,8 @@ describe("environment of local functions", () => {
 
 describe("Deno on this machine", () => {
   it("is found in node_modules, else on PATH; without any the error says how to get it", async () => {
-    await withProject({ "/bin/readme": "" }, async ({ dir }) => {
+    await withProject({ "/bin/readme": "" }, async ({ dir, remove }) => {
+      await remove("/node_modules");
       const known = await findDeno({ projectDir: dir, env: {} });
       assert.match(known.version, /^2\./);
 

@@ -79,7 +79,7 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
   it("leaves the Edge worker alone where a long-lived worker serves the jobs, asleep or not", async () => {
     const { sql, enqueue } = rigOf(context.db);
     await sql`
-      with me as materialized (select (queue.register_worker('sleeper', null, '{work}', '{work}') ->> 'worker')::int as id)
+      with me as materialized (select (queue.register_worker('sleeper', '{}', '{work}', '{work}') ->> 'worker')::int as id)
       select queue.arm_bells(me.id, null, array(select id from queue.types where name = 'work')) from me`;
     await arm(sql);
 

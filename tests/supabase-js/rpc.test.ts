@@ -11,7 +11,7 @@ import { after, before, it } from "node:test";
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { oneOfEach } from "../sql/end-users.ts";
 import { rigOf } from "../sql/rig.ts";
-import { describeOnEachServer } from "../support/suite.ts";
+import { describeWithDatabase } from "../support/suite.ts";
 import { type LiteServer, startLite } from "./lite-server.ts";
 
 interface Answer {
@@ -66,7 +66,7 @@ const SERVICE_ONLY: readonly (readonly [name: string, args: Readonly<Record<stri
     ["trigger_queue_worker", {}],
   ];
 
-describeOnEachServer(
+describeWithDatabase(
   "supabase-js",
   (context) => {
     let lite: LiteServer;
