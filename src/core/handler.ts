@@ -67,7 +67,7 @@ export interface Claim {
 /** One job of a batch. */
 export type BatchItem<Input = unknown, Output = unknown> = Omit<
   HandlerContext<Input, Output>,
-  "commitWith" | "handOver"
+  "commitWith"
 >;
 
 /** What a batch handler gets: several jobs of one type, and one signal for the batch as a whole. */

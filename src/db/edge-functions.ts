@@ -14,6 +14,7 @@ export interface RouteRow {
   readonly timeout_ms: number | null;
   readonly report_ms: number | null;
   readonly is_enabled: boolean;
+  readonly batch_size: number;
 }
 
 /** What a run of the HTTP worker begins with. */

@@ -1,5 +1,6 @@
 import type { Implementation } from "../core/implement.ts";
 import type { RouteRow, RunPlan } from "../db/edge-functions.ts";
+import { batchDispatchHandler } from "./batch-dispatch-handler.ts";
 import { type DispatchParts, dispatchHandler } from "./dispatch-handler.ts";
 import { hasNamesake, type Route, type Routes } from "./routes.ts";
 
@@ -40,6 +41,7 @@ function toRoute(row: RouteRow, env: (name: string) => string | undefined): Rout
     ...(row.url !== null && { url: row.url }),
     ...(row.timeout_ms !== null && { timeoutMs: row.timeout_ms }),
     ...(row.report_ms !== null && { reportMs: row.report_ms }),
+    batchSize: row.batch_size,
     ...(row.tenants !== null && { tenants: row.tenants }),
   };
 }
@@ -61,5 +63,22 @@ export function chooseHandlers(
       !off.has(type) &&
       (Object.hasOwn(routes, type) || (sendsToNamesakes && !served.has(type) && hasNamesake(type))),
   );
-  return [...handlers, ...sent.map((type) => dispatchHandler(type, dispatch))];
+  return [
+    ...handlers,
+    ...sent.map((type) =>
+      handlerOf(type, Object.hasOwn(routes, type) ? (routes[type] ?? []) : [], dispatch),
+    ),
+  ];
+}
+
+/** Jobs go one by one unless a route of their type takes more. */
+function handlerOf(
+  type: string,
+  routes: readonly Route[],
+  dispatch: DispatchParts,
+): Implementation {
+  const maxSize = Math.max(1, ...routes.map(({ batchSize = 1 }) => batchSize));
+  return maxSize > 1
+    ? batchDispatchHandler(type, maxSize, dispatch)
+    : dispatchHandler(type, dispatch);
 }

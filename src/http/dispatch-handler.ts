@@ -1,5 +1,5 @@
 import { defineJob } from "../core/define-job.ts";
-import type { Claim, HandlerContext } from "../core/handler.ts";
+import type { BatchItem, Claim, HandlerContext } from "../core/handler.ts";
 import { type Implementation, implement } from "../core/implement.ts";
 import type { JsonValue } from "../core/json.ts";
 import { fail } from "../core/outcomes.ts";
@@ -23,21 +23,11 @@ async function send(
   context: HandlerContext,
   { targetOf, callbackOf, tools }: DispatchParts,
 ): Promise<unknown> {
-  const { id, type, attempt, tenantId, input, claim, signal } = context;
+  const { type, tenantId, claim, signal } = context;
   const target = targetOf({ type, tenantId });
   const callback = await callbackOf(claim);
   const startedAt = tools.clock.now();
-  const delivery: Delivery = {
-    jobId: id,
-    type,
-    attempt: attempt.number,
-    maxAttempts: attempt.max,
-    tenantId,
-    payload: input,
-    idempotencyKey: `job_${id}`,
-    traceparent: newTraceparent(),
-    ...(callback && { callback }),
-  };
+  const delivery = deliveryOf(context, callback);
   const answer = await dispatch(delivery, target, { ...tools, signal });
   const durationMs = Math.round(tools.clock.now() - startedAt);
   context.note({
@@ -63,7 +53,25 @@ async function send(
   }
 }
 
-function cannotReport({ functionName }: Target): DispatchError {
+/** What is sent of a job. */
+export function deliveryOf(
+  { id, type, attempt, tenantId, input }: BatchItem,
+  callback: Delivery["callback"],
+): Delivery {
+  return {
+    jobId: id,
+    type,
+    attempt: attempt.number,
+    maxAttempts: attempt.max,
+    tenantId,
+    payload: input,
+    idempotencyKey: `job_${id}`,
+    traceparent: newTraceparent(),
+    ...(callback && { callback }),
+  };
+}
+
+export function cannotReport({ functionName }: Target): DispatchError {
   return new DispatchError(
     "FUNCTION_ANSWER_INVALID",
     202,
@@ -72,7 +80,7 @@ function cannotReport({ functionName }: Target): DispatchError {
 }
 
 /** A trace of its own for each attempt (W3C Trace Context, version 00, sampled): function's logs and the attempt's note share its id. */
-function newTraceparent(): string {
+export function newTraceparent(): string {
   const hex = (bytes: number): string =>
     Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) =>
       byte.toString(16).padStart(2, "0"),

@@ -15,6 +15,8 @@ export interface Target {
   readonly timeoutMs: number;
   /** How long the function may take to report after an answer of 202. */
   readonly reportMs: number;
+  /** How many jobs one call takes at most. */
+  readonly batchSize: number;
   /** Standard Webhooks secrets; none leaves the call unsigned. */
   readonly signingSecrets: readonly string[];
 }
@@ -64,13 +66,18 @@ const MOST_QUOTED = 500;
 /** Statuses by which a function asks to be left alone for a while. */
 const BUSY: readonly number[] = [408, 425, 429, 503];
 
-/** Sends a job to its function and says what the answer means. Rejects only with the reason of the given signal. */
-export async function dispatch(
-  delivery: Delivery,
-  target: Target,
-  { fetch, clock, epochMs, signal }: DispatchTools,
-): Promise<Dispatched> {
-  const body = JSON.stringify({
+/** What is sent in one call. */
+export interface Message {
+  /** For the signature: the same for no other call. */
+  readonly id: string;
+  readonly body: string;
+  readonly idempotencyKey: string;
+  readonly traceparent: string | undefined;
+}
+
+/** A job as its function reads it. */
+export function bodyOf(delivery: Delivery): Readonly<Record<string, unknown>> {
+  return {
     id: delivery.jobId,
     type: delivery.type,
     attempt: delivery.attempt,
@@ -78,7 +85,27 @@ export async function dispatch(
     tenant_id: delivery.tenantId,
     payload: delivery.payload,
     ...(delivery.callback && { callback: delivery.callback }),
-  });
+  };
+}
+
+/** Sends a job to its function and says what the answer means. Rejects only with the reason of the given signal. */
+export async function dispatch(
+  delivery: Delivery,
+  target: Target,
+  tools: DispatchTools,
+): Promise<Dispatched> {
+  const { jobId, attempt, idempotencyKey, traceparent } = delivery;
+  const body = JSON.stringify(bodyOf(delivery));
+  const message = { id: `job_${jobId}_${attempt}`, body, idempotencyKey, traceparent };
+  return send(message, target, tools);
+}
+
+/** Makes one call and says what the answer means. Rejects only with the reason of the given signal. */
+export async function send(
+  message: Message,
+  target: Target,
+  { fetch, clock, epochMs, signal }: DispatchTools,
+): Promise<Dispatched> {
   const limit = deadline(
     target.timeoutMs,
     () => new Error(`no answer within ${target.timeoutMs} ms`),
@@ -88,8 +115,8 @@ export async function dispatch(
   try {
     const response = await fetch(target.url, {
       method: target.method,
-      headers: await headersOf(delivery, target, body, epochMs()),
-      body,
+      headers: await headersOf(message, target, epochMs()),
+      body: message.body,
       redirect: "error",
       signal: limit.signal,
     });
@@ -104,12 +131,11 @@ export async function dispatch(
 }
 
 async function headersOf(
-  { jobId, attempt, idempotencyKey, traceparent }: Delivery,
+  { id, body, idempotencyKey, traceparent }: Message,
   { headers, signingSecrets }: Target,
-  body: string,
   now: number,
 ): Promise<Record<string, string>> {
-  const message = { id: `job_${jobId}_${attempt}`, body, sentAt: new Date(now) };
+  const message = { id, body, sentAt: new Date(now) };
   return {
     ...headers,
     "content-type": "application/json",

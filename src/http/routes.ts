@@ -12,6 +12,8 @@ export interface Route {
   readonly timeoutMs?: number;
   /** How long a function that answers 202 may take to report. */
   readonly reportMs?: number;
+  /** How many jobs one call takes at most; more than 1: the function gets them as an array. @default 1 */
+  readonly batchSize?: number;
   /** Only jobs of these tenants go this way. @default all */
   readonly tenants?: readonly string[];
 }
@@ -70,6 +72,7 @@ export function targetOf(
     method: route.method ?? "POST",
     timeoutMs: route.timeoutMs ?? defaults.timeoutMs,
     reportMs: route.reportMs ?? defaults.reportMs,
+    batchSize: route.batchSize ?? 1,
     signingSecrets: defaults.signingSecrets,
   } as const;
   if (route.url !== undefined) {

@@ -10,6 +10,7 @@ create table queue.routes (
   headers jsonb not null default '{}',
   timeout_ms integer,
   report_ms integer,
+  batch_size integer not null default 1,
   is_enabled boolean not null default true,
   constraint routes_pkey primary key (id),
   constraint routes_one_target check (function_name is null or url is null),
@@ -19,6 +20,7 @@ create table queue.routes (
   constraint routes_headers_object check (jsonb_typeof(headers) = 'object'),
   constraint routes_timeout_sane check (timeout_ms between 1 and 86400000),
   constraint routes_report_sane check (report_ms between 1000 and 604800000),
+  constraint routes_batch_sane check (batch_size between 1 and 1000),
   constraint routes_tenants_not_empty check (cardinality(tenants) > 0),
   -- Jobs are claimed by type: those of some tenants can't be left to others.
   constraint routes_off_for_all check (is_enabled or tenants is null)
@@ -30,11 +32,12 @@ comment on column queue.routes.tenants is 'Only jobs of these tenants; null: all
 comment on column queue.routes.headers is
   'Sent with every call. A value {"env": "NAME"} stands for what the worker''s environment calls NAME: secrets are not for tables.';
 comment on column queue.routes.report_ms is 'How long a function that answers 202 has until it must have reported the end or asked for more time; null: 15 minutes.';
+comment on column queue.routes.batch_size is 'How many jobs one call takes at most; more than 1: the function gets them as an array.';
 comment on column queue.routes.is_enabled is 'False: the HTTP worker leaves jobs of this type to others, whatever their tenant.';
 
 create function queue.set_route(
   p_type text, p_function text, p_url text, p_tenants text[], p_timeout_seconds numeric, p_headers jsonb, p_method text,
-  p_report_seconds numeric, p_enabled boolean
+  p_report_seconds numeric, p_enabled boolean, p_batch integer
 )
 returns integer
 language plpgsql
@@ -47,14 +50,15 @@ declare
 begin
   perform queue.check_name('job type', p_type, 'MR001');
   insert into queue.routes as route (
-    type_name, tenants, function_name, url, method, headers, timeout_ms, report_ms, is_enabled
+    type_name, tenants, function_name, url, method, headers, timeout_ms, report_ms, is_enabled, batch_size
   ) values (
     p_type, p_tenants, p_function, p_url, coalesce(p_method, 'POST'), coalesce(p_headers, '{}'),
-    (p_timeout_seconds * 1000)::integer, (p_report_seconds * 1000)::integer, coalesce(p_enabled, true)
+    (p_timeout_seconds * 1000)::integer, (p_report_seconds * 1000)::integer, coalesce(p_enabled, true),
+    coalesce(p_batch, 1)
   )
   on conflict (type_name, (coalesce(tenants, '{}'))) do update set
     function_name = excluded.function_name, url = excluded.url, method = excluded.method, headers = excluded.headers,
-    timeout_ms = excluded.timeout_ms, report_ms = excluded.report_ms, is_enabled = excluded.is_enabled
+    timeout_ms = excluded.timeout_ms, report_ms = excluded.report_ms, is_enabled = excluded.is_enabled, batch_size = excluded.batch_size
   returning route.id into v_id;
   perform queue.note('route_set', null, jsonb_build_object(
     'type', p_type, 'tenants', p_tenants, 'function', p_function, 'url', p_url, 'enabled', p_enabled));
@@ -91,7 +95,8 @@ create function public.set_job_route(
   p_headers jsonb default '{}',
   p_method text default 'POST',
   p_report_seconds numeric default null,
-  p_enabled boolean default true
+  p_enabled boolean default true,
+  p_batch integer default 1
 )
 returns integer
 language sql
@@ -100,7 +105,8 @@ security invoker
 set search_path = ''
 as $$
   select queue.set_route(
-    p_type, p_function, p_url, p_tenants, p_timeout_seconds, p_headers, p_method, p_report_seconds, p_enabled);
+    p_type, p_function, p_url, p_tenants, p_timeout_seconds, p_headers, p_method, p_report_seconds, p_enabled,
+    p_batch);
 $$;
 comment on function public.set_job_route is
   'Says where jobs of a type are sent (of some tenants, or all): a function of the project, a URL, or with p_enabled false nowhere. Takes the place of the route for the same type and tenants; returns its id.';
@@ -132,7 +138,7 @@ begin
       select coalesce(json_agg(json_build_object(
         'type', route.type_name, 'tenants', route.tenants, 'function_name', route.function_name, 'url', route.url,
         'method', route.method, 'headers', route.headers, 'timeout_ms', route.timeout_ms, 'report_ms', route.report_ms,
-        'is_enabled', route.is_enabled
+        'is_enabled', route.is_enabled, 'batch_size', route.batch_size
       ) order by route.tenants is null, route.id), '[]') from queue.routes as route
     ),
     'types', (select coalesce(json_agg(type.name order by type.id), '[]') from queue.types as type),

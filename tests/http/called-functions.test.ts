@@ -132,4 +132,52 @@ describeWithDatabase("the functions that the queue worker calls", (context) => {
       select note ->> 'trace_id' as trace from queue.runs where job_id = ${id}`;
     assert.equal(row?.["trace"], sent.split("-")[1]);
   });
+
+  it("sends many jobs in one call where the route says so, and reads an answer for each", async () => {
+    await context.db.superSql`select public.set_job_route('measure', p_batch => 10)`;
+    const job = defineJob<{ n: number }>("measure", { maxRetries: 0 });
+    const jobs = await rig.queue.enqueueMany(job, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+    rig.functions.answer((call, response) => {
+      const sent = JSON.parse(call.body).jobs as { payload: { n: number } }[];
+      reply(
+        response,
+        200,
+        sent.map(({ payload: { n } }) => (n === 2 ? { error: "too short" } : { result: n * 10 })),
+      );
+    });
+
+    const done = await rig.run(rig.workerOf());
+
+    assert.deepEqual([done.completed, done.failed, rig.functions.heard.length], [2, 1, 1]);
+    assert.equal(rig.functions.heard[0]?.path, "/functions/v1/measure");
+    assert.equal(await jobs[2]?.result(), 30);
+    const rows = await context.db.superSql`
+      select run.error ->> 'message' as message, run.note ->> 'batch' as batch from queue.runs as run
+      where run.job_id = ${jobs[1]?.id ?? 0}`;
+    assert.deepEqual(
+      rows.map((row) => ({ ...row })),
+      [{ message: "Function execution failed: too short. Check function logs.", batch: "3" }],
+    );
+    await context.db.superSql`select public.remove_job_route('measure')`;
+  });
+
+  it("takes any other answer to a batch for all of its jobs", async () => {
+    await context.db.superSql`select public.set_job_route('measure', p_batch => 2)`;
+    const job = defineJob<{ n: number }>("measure", { maxRetries: 0 });
+    const answers: [number, unknown][] = [
+      [500, { error: "out of order" }],
+      [200, ["just one"]],
+      [202, null],
+    ];
+    const seen: unknown[] = [];
+    for (const [status, body] of answers) {
+      const jobs = await rig.queue.enqueueMany(job, [{ n: 1 }, { n: 2 }]);
+      rig.functions.answer((_call, response) => reply(response, status, body));
+      await rig.run(rig.workerOf());
+      for (const one of jobs) seen.push((await rig.queue.get(one)).status);
+    }
+
+    assert.deepEqual(seen, ["failed", "failed", "failed", "failed", "processing", "processing"]);
+    await context.db.superSql`select public.remove_job_route('measure')`;
+  });
 });

@@ -63,6 +63,7 @@ function target(parts: Partial<Target> = {}): Target {
     method: "POST",
     headers: { authorization: "Bearer key" },
     reportMs: 900_000,
+    batchSize: 1,
     timeoutMs: 30_000,
     signingSecrets: [SECRET],
     ...parts,

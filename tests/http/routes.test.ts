@@ -47,6 +47,7 @@ test("a route says where, how and for how long; credentials of the project stay 
     headers: { "x-key": "1" },
     timeoutMs: 5,
     reportMs: 900_000,
+    batchSize: 1,
     signingSecrets: [],
   });
   assert.deepEqual(targetOf({ type: "mail", tenantId: null }, routes, DEFAULTS).headers, {

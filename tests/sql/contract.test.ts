@@ -55,7 +55,7 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
   ["resume_queue(p_queue text)", "boolean"],
   ["retry_job(p_job_id bigint, p_reason text = NULL)", "text"],
   [
-    "set_job_route(p_type text, p_function text = NULL, p_url text = NULL, p_tenants text[] = NULL, p_timeout_seconds numeric = NULL, p_headers jsonb = '{}', p_method text = 'POST', p_report_seconds numeric = NULL, p_enabled boolean = true)",
+    "set_job_route(p_type text, p_function text = NULL, p_url text = NULL, p_tenants text[] = NULL, p_timeout_seconds numeric = NULL, p_headers jsonb = '{}', p_method text = 'POST', p_report_seconds numeric = NULL, p_enabled boolean = true, p_batch integer = 1)",
     "integer",
   ],
   [
