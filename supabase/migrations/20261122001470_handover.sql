@@ -80,8 +80,15 @@ declare
     select passed from queue.handovers as passed
     where passed.from_lease_id = p_lease_id and passed.job_id = p_job_id
   );
-  v_lease_id bigint := coalesce(v_passed.lease_id, p_lease_id);
+  v_lease_id bigint;
 begin
+  if v_passed.lease_id is null then
+    -- It may be passed on at this moment: then its lease is locked, and afterwards it is another.
+    perform queue.lock_leases(array[p_lease_id]);
+    select passed.* into v_passed from queue.handovers as passed
+    where passed.from_lease_id = p_lease_id and passed.job_id = p_job_id;
+  end if;
+  v_lease_id := coalesce(v_passed.lease_id, p_lease_id);
   if p_report = 'progress' then
     return queue.report(
       p_job_id, (p_detail ->> 'percent')::numeric, p_detail ->> 'message', p_detail -> 'data', v_lease_id);
