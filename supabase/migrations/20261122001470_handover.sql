@@ -39,7 +39,8 @@ begin
     return false;
   end if;
   if cardinality(v_held.job_ids) = 1 then
-    update queue.leases set expires_at = v_expires_at, is_handed_over = true where id = p_lease_id;
+    -- What it did to workers before is no longer this worker's risk.
+    update queue.leases set expires_at = v_expires_at, is_handed_over = true, crashes = 0 where id = p_lease_id;
   else
     v_lease_id := nextval('queue.lease_ids');
     update queue.leases as lease

@@ -67,4 +67,18 @@ describeOnEachServer("a job that was passed on", (context) => {
       select queue.run_plan() as plan`;
     assert.equal(only(row).plan.usual_ms["handed"], undefined);
   });
+
+  it("keeps no suspect from its worker, which did not die of it", async () => {
+    const { enqueue, claim, sql } = rigOf(context.db);
+    for (const _ of [1, 2]) await enqueue("suspect");
+    for (const _ of [1, 2]) {
+      await claim("suspect", { batch: 2, seconds: 10 });
+      await context.db.advance(11_000);
+      await sql`select public.cleanup_stuck_jobs()`;
+    }
+    const [first] = await claim("suspect", { batch: 2 });
+    await handOver(sql, only(first));
+
+    assert.equal((await claim("suspect", { batch: 2 })).length, 1);
+  });
 });
