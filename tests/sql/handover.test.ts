@@ -81,4 +81,17 @@ describeOnEachServer("a job that was passed on", (context) => {
 
     assert.equal((await claim("suspect", { batch: 2 })).length, 1);
   });
+
+  it("has the time that it asked for before it was passed on", async () => {
+    const { enqueue, claim, sql, status } = rigOf(context.db);
+    for (const _ of [1, 2]) await enqueue("early");
+    const [job] = await claim("early", { batch: 2 });
+    assert.equal(await tell(sql, only(job), "extend", { seconds: 3_600 }), true);
+    await handOver(sql, only(job), 1_000);
+
+    await context.db.advance(1_800_000);
+    await sql`select queue.maintain()`;
+
+    assert.equal(await status(only(job).id), "processing");
+  });
 });
