@@ -11,6 +11,7 @@ import { callbackToken } from "./callback-token.ts";
 import { chooseHandlers, type HandlerChoice, routesOf } from "./choose-handlers.ts";
 import type { Delivery } from "./dispatch.ts";
 import { healthResponse } from "./health.ts";
+import { Joiners } from "./joiners.ts";
 import { problemResponse } from "./problem.ts";
 import { type RoutingDefaults, SHIPPED_ROUTES, targetOf } from "./routes.ts";
 import { type Prepared, run } from "./run.ts";
@@ -65,6 +66,13 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
   return { fetch: (request) => worker.answer(request), release: () => worker.release() };
 }
 
+type ProcessRequest = WorkerRequest & { readonly action: "process" };
+
+/** Whether a run is asked to take whatever is there. */
+function isForAll({ type, tenantId, maxJobs }: ProcessRequest): boolean {
+  return type === undefined && tenantId === undefined && maxJobs === undefined;
+}
+
 class HttpWorker {
   readonly #options: QueueWorkerOptions;
   readonly #sql: ReturnType<typeof toSql>;
@@ -76,8 +84,8 @@ class HttpWorker {
   readonly #unload = new AbortController();
   /** Runs under way, by the number in their names. */
   readonly #runs = new Map<number, Promise<RunReport>>();
-  /** The run of a ring: further rings join it. */
-  #ringing: Promise<RunReport> | undefined;
+  /** Of the newest run of a ring: further rings join it. */
+  #ringing: Joiners | undefined;
   #isSchemaKnown = false;
 
   constructor(options: QueueWorkerOptions) {
@@ -116,9 +124,9 @@ class HttpWorker {
     await Promise.allSettled(this.#runs.values());
   }
 
-  async #process(wanted: WorkerRequest & { action: "process" }): Promise<Response> {
-    const isRing = wanted.isAsync && wanted.type === undefined && wanted.tenantId === undefined;
-    if (isRing && wanted.maxJobs === undefined && this.#ringing) {
+  async #process(wanted: ProcessRequest): Promise<Response> {
+    const isRing = wanted.isAsync && isForAll(wanted);
+    if (isRing && this.#ringing?.join()) {
       return Response.json({ accepted: true, joined: true }, { status: 202 });
     }
     const number = [1, 2, 3, 4].find((one) => one <= MOST_RUNS && !this.#runs.has(one));
@@ -130,19 +138,20 @@ class HttpWorker {
         headers: { "retry-after": "1" },
       });
     }
-    const running = this.#run(wanted, number).finally(() => {
+    const joiners = new Joiners();
+    const running = this.#run(wanted, number, joiners).finally(() => {
       this.#runs.delete(number);
-      if (this.#ringing === running) this.#ringing = undefined;
+      if (this.#ringing === joiners) this.#ringing = undefined;
     });
     this.#runs.set(number, running);
-    if (isRing) this.#ringing = running;
+    if (isRing) this.#ringing = joiners;
     if (!wanted.isAsync) return Response.json(await running);
     const done = running.catch((error: unknown) => this.#logger.error("run.failed", { error }));
     this.#options.waitUntil?.(done);
     return Response.json({ accepted: true }, { status: 202 });
   }
 
-  #run(wanted: WorkerRequest & { action: "process" }, number: number): Promise<RunReport> {
+  #run(wanted: ProcessRequest, number: number, joiners: Joiners): Promise<RunReport> {
     const { concurrency = 10, mostCpuMs = Infinity, mostMemoryBytes = Infinity } = this.#options;
     const { type, tenantId, batch, maxJobs } = wanted;
     const budget = new Budget({
@@ -157,7 +166,7 @@ class HttpWorker {
       tenantId,
       concurrency: batch ?? concurrency,
       maxJobs,
-      rings: type === undefined && tenantId === undefined && maxJobs === undefined,
+      rings: isForAll(wanted),
     };
     return run(order, {
       sql: this.#sql,
@@ -167,6 +176,7 @@ class HttpWorker {
       logger: this.#logger,
       name: `${this.#name}#${number}`,
       signal: this.#unload.signal,
+      joiners,
     });
   }
 
