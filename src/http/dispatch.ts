@@ -113,13 +113,19 @@ export async function send(
     clock,
   );
   try {
+    const headers = await headersOf(message, target, epochMs());
     const response = await fetch(target.url, {
       method: target.method,
-      headers: await headersOf(message, target, epochMs()),
+      headers,
       body: message.body,
       redirect: "error",
       signal: limit.signal,
     });
+    if (response.status === 202) {
+      // It works on, and may write its answer as long as it does.
+      await response.body?.cancel();
+      return { kind: "accepted", status: 202 };
+    }
     const text = await readText(response);
     return verdictOf(response, text, target, epochMs());
   } catch (error) {
@@ -134,15 +140,25 @@ async function headersOf(
   { id, body, idempotencyKey, traceparent }: Message,
   { headers, signingSecrets }: Target,
   now: number,
-): Promise<Record<string, string>> {
+): Promise<Headers> {
   const message = { id, body, sentAt: new Date(now) };
-  return {
-    ...headers,
+  const ours = {
     "content-type": "application/json",
     "idempotency-key": idempotencyKey,
     ...(traceparent !== undefined && { traceparent }),
     ...(signingSecrets.length > 0 && (await signWebhook(message, signingSecrets))),
   };
+  const sent = new Headers();
+  // Set one by one: a name stands once, however it is written, and the last value counts.
+  for (const [name, value] of [...Object.entries(headers), ...Object.entries(ours)]) {
+    try {
+      sent.set(name, value);
+    } catch {
+      // What is thrown quotes the value, which may be a secret.
+      throw new TypeError(`the header ${JSON.stringify(name)} can't be sent with its value`);
+    }
+  }
+  return sent;
 }
 
 /** The beginning of a body. What comes after it is not waited for. */
@@ -163,7 +179,6 @@ async function readText(response: Response): Promise<string> {
 
 function verdictOf(response: Response, text: string, target: Target, now: number): Dispatched {
   const { status } = response;
-  if (status === 202) return { kind: "accepted", status };
   if (status >= 200 && status < 300) return completed(status, text, target);
   const { functionName } = target;
   const failed = (code: DispatchFault, message: string, retryable: boolean): Dispatched => {
@@ -215,7 +230,9 @@ function completed(status: number, text: string, { functionName }: Target): Disp
   try {
     return { kind: "completed", status, result: JSON.parse(text) };
   } catch (cause) {
-    const message = `${functionName} answered ${status} with something that is no JSON: ${quote(text)}`;
+    const fault =
+      text.length > MOST_CHARS ? `more than ${MOST_CHARS} characters` : "something that is no JSON";
+    const message = `${functionName} answered ${status} with ${fault}: ${quote(text)}`;
     const error = new DispatchError("FUNCTION_ANSWER_INVALID", status, message, { cause });
     // The work is done; to do it again would not make the answer better.
     return { kind: "failed", status, error, retryable: false };
@@ -228,31 +245,39 @@ function timedOut({ functionName, timeoutMs }: Target): Dispatched {
   return { kind: "failed", status: null, error, retryable: true };
 }
 
-function unreachable({ functionName }: Target, cause: unknown): Dispatched {
-  const message = `Network error calling ${functionName}: ${reasonOf(cause)}. Check Supabase infrastructure status.`;
-  const error = new DispatchError("FUNCTION_UNREACHABLE", null, message, { cause });
+function unreachable({ functionName, url }: Target, cause: unknown): Dispatched {
+  // Deno names the whole address, which may hold a secret; so the error itself, which would be kept with the job, is left out.
+  const reason = reasonOf(cause).replaceAll(url, functionName);
+  const message = `Network error calling ${functionName}: ${reason}. Check Supabase infrastructure status.`;
+  const error = new DispatchError("FUNCTION_UNREACHABLE", null, message);
   return { kind: "failed", status: null, error, retryable: true };
 }
 
+/** How deep in an answer a message is looked for. */
+const DEEPEST = 4;
+
 /** What a function said of its failure: the message of a JSON answer, or the beginning of any other. */
 function quote(text: string): string {
-  const said = messageIn(text) ?? text.trim();
+  const said = messageIn(parsed(text), DEEPEST) ?? text.trim();
   if (said === "") return "no message";
   return said.length > MOST_QUOTED ? `${said.slice(0, MOST_QUOTED)}…` : said;
 }
 
-function messageIn(text: string): string | undefined {
+function parsed(text: string): unknown {
   try {
-    const answer: unknown = JSON.parse(text);
-    if (typeof answer === "string") return answer;
-    const found = ["error", "message", "msg", "title"]
-      .map((key) => (answer as Record<string, unknown> | null)?.[key])
-      .find((value) => value !== undefined && value !== null);
-    if (typeof found === "string") return found;
-    return found === undefined ? undefined : (messageIn(JSON.stringify(found)) ?? undefined);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
+}
+
+function messageIn(answer: unknown, depth: number): string | undefined {
+  if (typeof answer === "string") return answer;
+  if (typeof answer !== "object" || answer === null || depth === 0) return undefined;
+  const found = ["error", "message", "msg", "title"]
+    .map((key) => (answer as Record<string, unknown>)[key])
+    .find((value) => value !== undefined && value !== null);
+  return messageIn(found, depth - 1);
 }
 
 /** fetch says "fetch failed"; what failed is in the cause. */

@@ -11,6 +11,7 @@ import { callbackToken } from "./callback-token.ts";
 import { chooseHandlers, type HandlerChoice, routesOf } from "./choose-handlers.ts";
 import type { Delivery } from "./dispatch.ts";
 import { healthResponse } from "./health.ts";
+import { Joiners } from "./joiners.ts";
 import { problemResponse } from "./problem.ts";
 import { type RoutingDefaults, SHIPPED_ROUTES, targetOf } from "./routes.ts";
 import { type Prepared, run } from "./run.ts";
@@ -72,6 +73,13 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
   return { fetch: (request) => worker.answer(request), release: () => worker.release() };
 }
 
+type ProcessRequest = WorkerRequest & { readonly action: "process" };
+
+/** Whether a run is asked to take whatever is there. */
+function isForAll({ type, tenantId, maxJobs }: ProcessRequest): boolean {
+  return type === undefined && tenantId === undefined && maxJobs === undefined;
+}
+
 class HttpWorker {
   readonly #options: QueueWorkerOptions;
   readonly #sql: ReturnType<typeof toSql>;
@@ -83,10 +91,8 @@ class HttpWorker {
   readonly #unload = new AbortController();
   /** Runs under way, by the number in their names. */
   readonly #runs = new Map<number, Promise<RunReport>>();
-  /** A ring's run is under way and will look once more: further rings join it. */
-  #ringing = false;
-  /** One has joined since the run looked. */
-  #wasRung = false;
+  /** Of the newest run of a ring: further rings join it. */
+  #ringing: Joiners | undefined;
   #isSchemaKnown = false;
 
   constructor(options: QueueWorkerOptions) {
@@ -126,10 +132,9 @@ class HttpWorker {
     await Promise.allSettled(this.#runs.values());
   }
 
-  async #process(wanted: WorkerRequest & { action: "process" }): Promise<Response> {
-    const isRing = wanted.isAsync && wanted.type === undefined && wanted.tenantId === undefined;
-    if (isRing && wanted.maxJobs === undefined && this.#ringing) {
-      this.#wasRung = true;
+  async #process(wanted: ProcessRequest): Promise<Response> {
+    const isRing = wanted.isAsync && isForAll(wanted);
+    if (isRing && this.#ringing?.join()) {
       return Response.json({ accepted: true, joined: true }, { status: 202 });
     }
     const budget = this.#budget();
@@ -141,10 +146,13 @@ class HttpWorker {
     if (number === undefined || this.#unload.signal.aborted) {
       return busy("WORKER_BUSY", "This worker has as many runs under way as it may");
     }
-    const running = this.#run(wanted, { number, budget, isRing }).finally(() => {
+    const joiners = new Joiners();
+    const running = this.#run(wanted, { number, budget, joiners }).finally(() => {
       this.#runs.delete(number);
+      if (this.#ringing === joiners) this.#ringing = undefined;
     });
     this.#runs.set(number, running);
+    if (isRing) this.#ringing = joiners;
     if (!wanted.isAsync) return Response.json(await running);
     const done = running.catch((error: unknown) => this.#logger.error("run.failed", { error }));
     this.#options.waitUntil?.(done);
@@ -164,21 +172,17 @@ class HttpWorker {
   }
 
   #run(
-    wanted: WorkerRequest & { action: "process" },
-    { number, budget, isRing }: { number: number; budget: Budget; isRing: boolean },
+    wanted: ProcessRequest,
+    { number, budget, joiners }: { number: number; budget: Budget; joiners: Joiners },
   ): Promise<RunReport> {
     const { concurrency = 10 } = this.#options;
     const { type, tenantId, batch } = wanted;
     const maxJobs = wanted.maxJobs ?? (tenantId === undefined ? undefined : JOBS_OF_ONE_TENANT);
-    if (isRing) {
-      this.#ringing = true;
-      this.#wasRung = false;
-    }
     const order = {
       tenantId,
       concurrency: batch ?? concurrency,
       maxJobs,
-      rings: type === undefined && tenantId === undefined && maxJobs === undefined,
+      rings: isForAll(wanted),
     };
     return run(order, {
       sql: this.#sql,
@@ -188,14 +192,7 @@ class HttpWorker {
       logger: this.#logger,
       name: `${this.#name}#${number}`,
       signal: this.#unload.signal,
-      wasRung: () => {
-        const wasRung = isRing && this.#wasRung;
-        if (isRing) this.#wasRung = false;
-        return wasRung;
-      },
-      onLastLook: () => {
-        if (isRing) this.#ringing = false;
-      },
+      joiners,
     });
   }
 

@@ -7,7 +7,8 @@ import type { Sql } from "../db/sql.ts";
 import { maintain } from "../db/worker-functions.ts";
 import { createWorker } from "../worker/worker.ts";
 import type { Budget } from "./budget.ts";
-import { type RunEnd, type RunReport, RunTally } from "./run-report.ts";
+import type { Joiners } from "./joiners.ts";
+import { type RunReport, RunTally } from "./run-report.ts";
 
 /** Which jobs a run takes. */
 export interface RunOrder {
@@ -37,71 +38,81 @@ export interface RunParts {
   readonly name: string;
   /** Aborts when the isolate is about to end: what is unfinished is given back. */
   readonly signal: AbortSignal;
-  /** Whether somebody rang since this was asked last: there may be work that the last look did not see. */
-  readonly wasRung: () => boolean;
-  /** The run has looked for the last time: who rings from now on is not heard by it. */
-  readonly onLastLook: () => void;
+  readonly joiners: Joiners;
 }
+
+type Fate = Pick<RunReport, "ended" | "remaining">;
+const STOPPED: Fate = { ended: "stopped", remaining: true };
 
 /** A job that falls due this soon is worth waiting for: a ring takes about as long. */
 const LINGER_MS = 1_500;
 const LONGEST_LEASE_MS = 30_000;
 /** The shortest lease a worker may have; beyond the isolate's life by no more than that. */
 const SHORTEST_LEASE_MS = 5_000;
+/** An isolate that is about to end has no time to wait for the database. */
+const RING_MS = 5_000;
 
 /** Works until nothing is left, every tenant had its share, or the budget is spent; then sees to it that somebody comes back. */
 export async function run(order: RunOrder, parts: RunParts): Promise<RunReport> {
-  const { clock, logger } = parts;
+  const { clock, logger, signal, joiners } = parts;
   const startedAt = clock.now();
   const tally = new RunTally();
-  const { ended, remaining } = await work(order, parts, tally).finally(parts.onLastLook);
-  if (remaining && order.rings && tally.claimed > 0) await ringAgain(parts);
+  const { ended, remaining } = await work(order, parts, tally).catch((error: unknown): Fate => {
+    if (!signal.aborted) throw error;
+    return STOPPED;
+  });
+  joiners.shut();
+  // A run that took nothing leaves it to the tick, or whoever can't take what is there would be rung for ever.
+  const isWorthIt = tally.claimed > 0 || ended === "stopped";
+  if (remaining && order.rings && isWorthIt) await ringAgain(parts);
   const durationMs = Math.round(clock.now() - startedAt);
   const report = tally.report({ duration_ms: durationMs, remaining, ended });
   logger.info("run.ended", { ...report });
   return report;
 }
 
-async function work(
-  order: RunOrder,
-  parts: RunParts,
-  tally: RunTally,
-): Promise<{ ended: RunEnd; remaining: boolean }> {
-  const { clock, sql, budget, signal } = parts;
+async function work(order: RunOrder, parts: RunParts, tally: RunTally): Promise<Fate> {
+  const { clock, sql, budget, signal, joiners } = parts;
   let isArmed = false;
-  let claimed = -1;
+  let hasWorked = false;
+  /** What is there nobody could have just now: it is others', or does not fit any more. */
+  let isStuck = false;
   while (!signal.aborted) {
+    joiners.look();
     const prepared = await parts.prepare(signal);
     const types = prepared.handlers.map((handler) => handler.job.type);
     const due = await workDue(sql, { types, tenantId: order.tenantId ?? null }, signal);
-    if (due.pending || due.next_due_in_ms === 0) {
-      const isSpent = !types.some((type) => budget.fits(usualMs(prepared, type)));
-      if (isSpent) return { ended: "budget", remaining: true };
-      if (claimed >= 0 && order.maxJobs !== undefined) return { ended: "share", remaining: true };
-      // Nobody could have them just now: they are others', or they don't fit any more.
-      if (tally.claimed === claimed) return { ended: "idle", remaining: true };
-      claimed = tally.claimed;
+    const isDue = due.pending || due.next_due_in_ms === 0;
+    const isShared = hasWorked && order.maxJobs !== undefined;
+    if (isDue && !types.some((type) => budget.fits(usualMs(prepared, type)))) {
+      return { ended: "budget", remaining: true };
+    }
+    if (isDue && isShared) return { ended: "share", remaining: true };
+    if (isDue && !isStuck) {
+      const claimed = tally.claimed;
       await workOnce(order, prepared, parts, tally);
+      hasWorked = true;
+      isStuck = tally.claimed === claimed;
+      // What came after the bell was armed has rung it.
+      if (!isStuck) isArmed = false;
       continue;
     }
-    if (parts.wasRung()) {
-      isArmed = false;
-      continue;
-    }
-    if (isArmed || (claimed >= 0 && order.maxJobs !== undefined)) break;
-    if (due.next_due_in_ms !== null && due.next_due_in_ms <= LINGER_MS) {
+    const isSoon = due.next_due_in_ms !== null && due.next_due_in_ms <= LINGER_MS;
+    if (!isDue && isSoon && !isArmed && !isShared) {
       await pause(due.next_due_in_ms, signal, clock);
       continue;
     }
-    if (!order.rings) break;
-    await maintain(sql, signal);
-    // And looks once more: a job that came before the bell was armed has rung nobody.
-    isArmed = await armEdgeBell(sql, signal);
-    if (!isArmed) break;
+    if (order.rings && !isArmed) {
+      await maintain(sql, signal);
+      isArmed = await armEdgeBell(sql, signal);
+      // And looks once more: a job that came before the bell was armed has rung nobody.
+      isStuck = false;
+      if (isArmed) continue;
+    }
+    if (joiners.close()) return { ended: "idle", remaining: isDue };
+    [isArmed, isStuck] = [false, false];
   }
-  return signal.aborted
-    ? { ended: "stopped", remaining: true }
-    : { ended: "idle", remaining: false };
+  return STOPPED;
 }
 
 async function workOnce(
@@ -142,9 +153,9 @@ async function workOnce(
   }
 }
 
-async function ringAgain({ sql, logger, signal }: RunParts): Promise<void> {
+async function ringAgain({ sql, logger }: RunParts): Promise<void> {
   // The tick comes all the same.
-  const fate = await ringWorker(sql, signal).catch((error: unknown) => {
+  const fate = await ringWorker(sql, AbortSignal.timeout(RING_MS)).catch((error: unknown) => {
     logger.warn("run.ring_failed", { error });
     return null;
   });

@@ -10,6 +10,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const PASSED_ON =
   /^(?:PATH|HOME|USERPROFILE|LOCALAPPDATA|SystemRoot|TEMP|TMP|TMPDIR|LANG|TZ|DENO_(?:DIR|CERT|TLS_CA_STORE|AUTH_TOKENS)|JSR_URL|XDG_CACHE_HOME|npm_config_registry|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS)$/i;
 
+/** Nobody ends processes here as Supabase ends isolates: a worker that took itself for one would begin nothing after two minutes. */
+const LIFE_SECONDS = "86400";
+
 export interface FunctionEnvironment {
   readonly variables: Readonly<Record<string, string>>;
   /** Names of a `.env` file that Supabase would not take, because it sets them itself. */
@@ -50,6 +53,7 @@ export async function functionEnvironment(facts: EnvironmentFacts): Promise<Func
       QUEUE_WORKER_TOKEN: keys.workerToken,
       QUEUE_SIGNING_SECRETS: keys.signingSecret,
       QUEUE_CALLBACK_SECRET: keys.callbackSecret,
+      QUEUE_LIFE_SECONDS: LIFE_SECONDS,
       ...given,
       SUPABASE_URL: url,
       SUPABASE_DB_URL: databaseUrl,

@@ -84,7 +84,10 @@ export async function startFunctionsServer(
   }
 
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const { pathname, search } = new URL(incoming.url ?? "/", url);
+    const target = incoming.url ?? "/";
+    // Not every target of a request is a URL: "//" is none.
+    if (!URL.canParse(target, url)) return refuse(outgoing, NOT_SERVED);
+    const { pathname, search } = new URL(target, url);
     if (!pathname.startsWith(PREFIX)) return refuse(outgoing, NOT_SERVED);
     const path = pathname.slice(PREFIX.length - 1);
     const name = path.split("/")[1] ?? "";

@@ -154,7 +154,7 @@ begin
       for update skip locked
     ));
     delete from queue.handovers as passed
-    where not exists (select from queue.leases as lease where lease.id = passed.lease_id);
+    where not exists (select from queue.leases as lease where lease.id = coalesce(passed.lease_id, passed.from_lease_id));
     -- A worker's row outlives it as long as the runs that name it.
     delete from queue.workers as worker
     where worker.seen_at < v_now - v_settings.completed_retention - interval '1 day'

@@ -6,13 +6,15 @@
 create table queue.handovers (
   from_lease_id bigint not null,
   job_id bigint not null,
-  lease_id bigint not null,
+  lease_id bigint,
   note jsonb,
+  wanted_until timestamptz,
   constraint handovers_pkey primary key (from_lease_id, job_id)
 );
 create index handovers_lease_idx on queue.handovers (lease_id);
 comment on table queue.handovers is
   'Jobs that were passed on: the lease they were claimed under, which the function was told, and the one they have now.';
+comment on column queue.handovers.lease_id is 'Null: not passed on yet, and the function has asked for time already.';
 
 create function queue.hand_over(
   p_worker integer, p_lease_id bigint, p_job_id bigint, p_ms double precision, p_note jsonb default null
@@ -26,7 +28,7 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_expires_at timestamptz := queue.clock() + queue.span(p_ms);
+  v_expires_at timestamptz;
   v_held queue.leases;
   v_lease_id bigint := p_lease_id;
 begin
@@ -38,8 +40,13 @@ begin
   ) then
     return false;
   end if;
+  v_expires_at := greatest(queue.clock() + queue.span(p_ms), (
+    select asked.wanted_until from queue.handovers as asked
+    where asked.from_lease_id = p_lease_id and asked.job_id = p_job_id
+  ));
   if cardinality(v_held.job_ids) = 1 then
-    update queue.leases set expires_at = v_expires_at, is_handed_over = true where id = p_lease_id;
+    -- What it did to workers before is no longer this worker's risk.
+    update queue.leases set expires_at = v_expires_at, is_handed_over = true, crashes = 0 where id = p_lease_id;
   else
     v_lease_id := nextval('queue.lease_ids');
     update queue.leases as lease
@@ -58,7 +65,8 @@ begin
     perform queue.close_leases(array[p_lease_id], array[0::bigint]);
   end if;
   insert into queue.handovers (from_lease_id, job_id, lease_id, note)
-  values (p_lease_id, p_job_id, v_lease_id, p_note);
+  values (p_lease_id, p_job_id, v_lease_id, p_note)
+  on conflict on constraint handovers_pkey do update set lease_id = excluded.lease_id, note = excluded.note;
   return true;
 end;
 $$;
@@ -80,8 +88,16 @@ declare
     select passed from queue.handovers as passed
     where passed.from_lease_id = p_lease_id and passed.job_id = p_job_id
   );
-  v_lease_id bigint := coalesce(v_passed.lease_id, p_lease_id);
+  v_lease_id bigint;
+  v_until timestamptz;
 begin
+  if v_passed.lease_id is null then
+    -- It may be passed on at this moment: then its lease is locked, and afterwards it is another.
+    perform queue.lock_leases(array[p_lease_id]);
+    select passed.* into v_passed from queue.handovers as passed
+    where passed.from_lease_id = p_lease_id and passed.job_id = p_job_id;
+  end if;
+  v_lease_id := coalesce(v_passed.lease_id, p_lease_id);
   -- Somebody asked to cancel it: the function hears that it is no longer its job, and there is nobody else to end it.
   if p_report in ('progress', 'extend') and v_passed.lease_id is not null and exists (
     select from queue.cancellations as request where request.job_id = p_job_id
@@ -93,17 +109,23 @@ begin
     return queue.report(
       p_job_id, (p_detail ->> 'percent')::numeric, p_detail ->> 'message', p_detail -> 'data', v_lease_id);
   elsif p_report = 'extend' then
-    -- A lease that was not handed over is kept alive by its worker.
+    v_until := v_now + queue.span((p_detail ->> 'seconds')::double precision * 1000);
     update queue.leases as lease
-    set expires_at = case
-      when lease.is_handed_over
-        then greatest(lease.expires_at, v_now + queue.span((p_detail ->> 'seconds')::double precision * 1000))
-      else lease.expires_at
-    end
+    set expires_at = case when lease.is_handed_over then greatest(lease.expires_at, v_until) else lease.expires_at end
     where lease.id = v_lease_id and p_job_id = any (lease.job_ids) and not exists (
       select from queue.runs as run where run.job_id = p_job_id and run.lease_id = lease.id
     );
-    return found;
+    if not found then
+      return false;
+    end if;
+    if v_passed.lease_id is null then
+      -- Until it is passed on its worker keeps the lease alive, which others may share; the time is for afterwards.
+      insert into queue.handovers as asked (from_lease_id, job_id, wanted_until)
+      values (p_lease_id, p_job_id, v_until)
+      on conflict on constraint handovers_pkey do update
+      set wanted_until = greatest(asked.wanted_until, excluded.wanted_until);
+    end if;
+    return true;
   elsif p_report in ('completed', 'failed') then
     return queue.settle_one(
       v_lease_id, p_job_id, p_report,

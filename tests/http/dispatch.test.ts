@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { systemClock } from "../../src/core/clock.ts";
+import { toJobError } from "../../src/core/job-error.ts";
 import {
   type Delivery,
   type Dispatched,
@@ -265,4 +266,53 @@ test("a timeout says how long it waited; an abort of the attempt is passed on", 
   await askedAgain;
   controller.abort(new Error("the worker stops"));
   await assert.rejects(aborted, /the worker stops/);
+});
+
+test("sends a header once, however it is written, and none in the place of its own", async () => {
+  heard = [];
+  answer = (response) => response.end("{}");
+  const headers = { authorization: "Bearer key", Authorization: "Mine", "Content-Type": "text/x" };
+
+  await dispatch(DELIVERY, target({ headers }), TOOLS);
+
+  assert.equal(heard[0]?.headers.authorization, "Mine");
+  assert.equal(heard[0]?.headers["content-type"], "application/json");
+});
+
+test("says which header can't be sent, and not its value; nor the address that was called", async () => {
+  const secret = target({ headers: { "x-key": "sesame\nopen" } });
+  const unknown = target({ url: "https://hook.test/?key=sesame", functionName: "hook.test" });
+  const fetch = (): Promise<Response> =>
+    Promise.reject(new TypeError(`error sending request for url (${unknown.url})`));
+
+  for (const [answered, named] of [
+    [await dispatch(DELIVERY, secret, TOOLS), /x-key/],
+    [await dispatch(DELIVERY, unknown, { ...TOOLS, fetch }), /hook\.test/],
+  ] as const) {
+    assert.ok(answered.kind === "failed");
+    assert.match(answered.error.message, named);
+    assert.doesNotMatch(JSON.stringify(toJobError(answered.error)), /sesame/);
+  }
+});
+
+test("looks for a message no deeper than a person would have put it", async () => {
+  const nested = (depth: number): object =>
+    depth === 0 ? { error: "deep" } : { error: nested(depth - 1) };
+
+  const [near, far] = [
+    await sent(500, JSON.stringify(nested(2))),
+    await sent(500, JSON.stringify(nested(50))),
+  ];
+
+  assert.ok(near.kind === "failed" && far.kind === "failed");
+  assert.equal(near.error.message, "Function execution failed: deep. Check function logs.");
+  assert.match(far.error.message, /failed: \{"error":\{"error":/);
+});
+
+test("does not wait for the end of an answer that says: later", async () => {
+  answer = (response) => response.writeHead(202).write("working ");
+
+  const answered = await dispatch(DELIVERY, target({ timeoutMs: 2_000 }), TOOLS);
+
+  assert.deepEqual(answered, { kind: "accepted", status: 202 });
 });

@@ -4,6 +4,7 @@ import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
+import { readEdgeEnvironment } from "../../src/http/environment.ts";
 import { findDeno } from "../../src/local/deno.ts";
 import { type FunctionEnvironment, functionEnvironment } from "../../src/local/environment.ts";
 import { localKeys } from "../../src/local/keys.ts";
@@ -79,6 +80,16 @@ describe("environment of local functions", () => {
       env: { PATH: "/bin", HOME: "/home/ada", AWS_SECRET: "not theirs", DENO_DIR: undefined },
     });
 
+  it("tells the worker that it lives as long as may be", async () => {
+    await withProject({}, async (project) => {
+      const { variables } = await read(project);
+
+      const { options } = readEdgeEnvironment((name) => variables[name]);
+
+      assert.equal(options.lifeMs, 86_400_000);
+    });
+  });
+
   it("is what Supabase sets, and of the machine's what Deno needs", async () => {
     await withProject({}, async (project) => {
       const keys = await localKeys(join(project.dir, ".millrace"));
@@ -93,6 +104,7 @@ describe("environment of local functions", () => {
         DENO_NO_PROMPT: "1",
         DENO_NO_PACKAGE_JSON: "1",
         NO_COLOR: "1",
+        QUEUE_LIFE_SECONDS: "86400",
         SUPABASE_URL: "http://127.0.0.1:1",
         SUPABASE_DB_URL: "postgres://db",
         SUPABASE_ANON_KEY: keys.anonKey,

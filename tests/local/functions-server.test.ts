@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { request } from "node:http";
 import { createServer } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { isAlive } from "../../src/embedded/process-alive.ts";
@@ -113,6 +114,17 @@ describe("functions server", () => {
     const rest = await fetch(`${served.url}/rest/v1/jobs`);
     assert.equal(rest.status, 404);
     assert.equal((await rest.json()).code, "NOT_SERVED");
+  });
+
+  it("answers a request whose target is no URL", async () => {
+    const { hostname, port } = new URL(served.url);
+    const status = await new Promise((resolve, reject) => {
+      request({ hostname, port, path: "//" }, (answer) => resolve(answer.resume().statusCode))
+        .once("error", reject)
+        .end();
+    });
+
+    assert.equal(status, 404);
   });
 
   it("names what is there", async () => {
