@@ -4,6 +4,7 @@ import { type Implementation, implement } from "../core/implement.ts";
 import type { JsonValue } from "../core/json.ts";
 import { fail } from "../core/outcomes.ts";
 import { type Delivery, type DispatchTools, dispatch, type Target } from "./dispatch.ts";
+import { DispatchError } from "./dispatch-error.ts";
 
 export interface DispatchParts {
   /** Where a job goes. Throws NoRouteError. */
@@ -43,6 +44,7 @@ async function send(
     case "completed":
       return answer.result as JsonValue;
     case "accepted":
+      if (!callback) return fail(unreportable(target, answer.status), { retryable: false });
       await context.handOver(target.reportMs);
       return undefined;
     case "failed": {
@@ -53,4 +55,13 @@ async function send(
       });
     }
   }
+}
+
+/** The work may be under way; to begin it once more would not make its end known. */
+function unreportable({ functionName }: Target, status: number): DispatchError {
+  return new DispatchError(
+    "FUNCTION_ANSWER_INVALID",
+    status,
+    `${functionName} answered 202 and has nowhere to report its end. Set QUEUE_CALLBACK_SECRET for the queue-worker.`,
+  );
 }

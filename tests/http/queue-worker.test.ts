@@ -214,6 +214,18 @@ describeWithDatabase("the queue worker over HTTP", (context) => {
     assert.equal((await queue.get(two)).status, "failed");
   });
 
+  it("says at once when a function answers 202 that can't report", async () => {
+    const { id } = await queue.enqueue(defineJob("ingest_slack"), {});
+    functions.answer((_call, response) => response.writeHead(202).end());
+
+    const report = await run(workerOf({ callback: { url: ADDRESS, secrets: [] } }));
+
+    assert.deepEqual([report.failed, report.handed_over], [1, 0]);
+    const [row] = await context.db.superSql`
+      select error ->> 'message' as message from queue.runs where job_id = ${id}`;
+    assert.match(row?.["message"], /nowhere to report.*QUEUE_CALLBACK_SECRET/);
+  });
+
   it("tries a job again whose function never reports, and charges it", async () => {
     const job = defineJob("ingest_slack", { maxRetries: 0 });
     const [one] = [await queue.enqueue(job, {}), await queue.enqueue(job, {})];
