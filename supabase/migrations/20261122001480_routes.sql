@@ -17,7 +17,11 @@ create table queue.routes (
   constraint routes_function_name_sane check (function_name ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'),
   constraint routes_url_sane check (url ~ '^https?://[^[:space:]]+$'),
   constraint routes_method_known check (method in ('POST', 'PUT')),
+  constraint routes_url_without_credentials check (url !~ '^https?://[^/?#]*@'),
   constraint routes_headers_object check (jsonb_typeof(headers) = 'object'),
+  -- One that can't be read would end every run, of all types.
+  constraint routes_headers_sane check (not jsonb_path_exists(
+    headers, '$.* ? (!(@.type() == "string" || (@.type() == "object" && @.env.type() == "string")))')),
   constraint routes_timeout_sane check (timeout_ms between 1 and 86400000),
   constraint routes_report_sane check (report_ms between 1000 and 604800000),
   constraint routes_batch_sane check (batch_size between 1 and 1000),

@@ -255,8 +255,8 @@ begin
     return 'idle';
   end if;
   v_answer := queue.post_ring(case when p_reason = 'remaining' then p_reason else 'tick' end, p_action, p_type, p_batch, false);
-  if v_answer = 'rung' then
-    -- The worker comes anyway, and arms it again when it has run dry.
+  if v_answer = 'rung' and p_type is null then
+    -- The worker comes anyway, and arms it again when it has run dry; one that is asked for a single type does not.
     perform queue.take_edge_bell();
   end if;
   return v_answer;

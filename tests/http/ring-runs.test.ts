@@ -14,6 +14,7 @@ import { createQueue, type Queue, silentLogger } from "../../src/index.ts";
 import { isArmed, posts, reset, SECRETS } from "../sql/edge-rig.ts";
 import { installNet, installVault } from "../sql/supabase-stubs.ts";
 import { describeWithDatabase } from "../support/suite.ts";
+import { clockAt } from "./clock-at.ts";
 
 const work = defineJob("work");
 const handlers = [implement(work, () => null)];
@@ -141,6 +142,7 @@ describeWithDatabase("a run that was rung for", (context) => {
     const { ring, ended } = rung({
       handlers: both,
       lifeMs: 10_000,
+      clock: clockAt(2_000),
       sql: watchedOnce("trigger_worker", async () => answers.push(await ring())),
     });
 
@@ -163,7 +165,7 @@ describeWithDatabase("a run that was rung for", (context) => {
 
   it("arms the bell beside a job that nobody can have", async () => {
     const { handlers: both } = await oneThatNobodyCanHave();
-    const { ring, ended } = rung({ handlers: both, lifeMs: 10_000 });
+    const { ring, ended } = rung({ handlers: both, lifeMs: 10_000, clock: clockAt(2_000) });
 
     await ring();
     await ended();

@@ -157,6 +157,17 @@ describeOnEachServer("the bell of the Edge worker", (context) => {
     assert.equal(await posts(context.db), 1);
   });
 
+  it("is left by a tick for one type: such a run does not arm it again", async () => {
+    const { sql } = rigOf(context.db);
+    await context.db.sql`select public.enqueue_job('work')`;
+    await arm(sql);
+
+    const [rung] = await sql`select public.trigger_queue_worker('process', 'other') as answer`;
+
+    assert.equal(rung?.["answer"], "rung");
+    assert.equal(await isArmed(context.db), true);
+  });
+
   it("is left by maintenance, which takes the bells of workers that are gone", async () => {
     const { sql } = context.db;
     await arm(sql);
