@@ -52,8 +52,8 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "everybody may call the contract's functions",
     ACCESS,
     [
-      "  public.queue_stats, public.queue_health, public.trigger_queue_worker\nfrom public;",
-      "  public.queue_stats, public.queue_health\nfrom public;",
+      "public.trigger_queue_worker, public.set_job_route, public.remove_job_route\nfrom public;",
+      "public.trigger_queue_worker, public.set_job_route\nfrom public;",
     ],
     [sqlTest("access"), sqlTest("conventions")],
   ),

@@ -132,7 +132,7 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "claim-never-looks-back",
     "a full look goes on from where the last claim stopped",
     LEASE,
-    ["'-infinity', 0, v_share);", "queue.clock() - interval '1 millisecond', 0, v_share);"],
+    ["v_head.at, 0, v_share);", "queue.clock() - interval '1 millisecond', 0, v_share);"],
     [sqlTest("claim"), sqlTest("marks"), race("claim")],
   ),
   plant(

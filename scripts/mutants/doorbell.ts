@@ -24,7 +24,7 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
     "edge-bell-kept",
     "a bell that rang stays armed, and every job posts",
     DOORBELL,
-    ["null, 5, queue.take_edge_bell())", "null, 5, true)"],
+    ["null, null, queue.take_edge_bell())", "null, null, true)"],
     [sqlTest("edge-bell")],
   ),
   plant(

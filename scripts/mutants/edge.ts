@@ -21,7 +21,10 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
     "handed-over-forgotten",
     "a worker that comes back from an outage releases the jobs it handed over",
     migration("worker"),
-    ["lease.worker_id = p_worker and not lease.is_handed_over and", "lease.worker_id = p_worker and"],
+    [
+      "lease.worker_id = p_worker and not lease.is_handed_over and",
+      "lease.worker_id = p_worker and",
+    ],
     [sqlTest("handover")],
   ),
   plant(
@@ -63,7 +66,10 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
     "share-not-limited",
     "a run with maxJobs takes a tenant's jobs without end",
     SHARE,
-    ["then (v_next ->> 'left')::integer - v_count else 0 end", "then (v_next ->> 'left')::integer else 0 end"],
+    [
+      "then (v_next ->> 'left')::integer - v_count else 0 end",
+      "then (v_next ->> 'left')::integer else 0 end",
+    ],
     [RUNS],
   ),
   plant(
@@ -97,15 +103,18 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
   plant(
     "late-ring-joins",
     "a ring joins a run that has looked for the last time",
-    WORKER,
-    ["        if (isRing) this.#ringing = false;\n", ""],
-    [RUNS],
+    "src/http/joiners.ts",
+    ["if (!this.#isRung) this.#isOpen = false;", ""],
+    ["tests/http/ring-runs.test.ts"],
   ),
   plant(
     "everybody-sweeps",
     "each worker of many looks at everything five times a second",
     migration("claim"),
-    ["last.scope = v_scope and last.at <= v_now - interval '150 milliseconds'", "last.scope = v_scope"],
+    [
+      "last.scope = v_scope and last.at <= v_now - interval '150 milliseconds'",
+      "last.scope = v_scope",
+    ],
     [sqlTest("marks")],
   ),
 ];

@@ -126,7 +126,10 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "release-of-others",
     "a worker that forgets its leases gives back those of all",
     WORKER,
-    ["where lease.worker_id = p_worker and lease.id <> all", "where lease.id <> all"],
+    [
+      "where lease.worker_id = p_worker and not lease.is_handed_over",
+      "where not lease.is_handed_over",
+    ],
     [sqlTest("release"), PROPERTY],
   ),
   {
