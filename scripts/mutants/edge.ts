@@ -15,7 +15,7 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
     "a job that was handed over stays in its worker's lease as well",
     HANDOVER,
     ["      where part.job_id <> p_job_id\n", ""],
-    [CALLS],
+    [sqlTest("handover")],
   ),
   plant(
     "handed-over-forgotten",

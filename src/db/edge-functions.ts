@@ -22,7 +22,7 @@ export interface RunPlan {
   readonly routes: readonly RouteRow[];
   /** All types there are. */
   readonly types: readonly string[];
-  /** Types that long-lived workers have handlers for. */
+  /** Types that long-lived workers had handlers for within the last day. */
   readonly served: readonly string[];
   /** How long jobs take, by type: the 95th percentile of the newest. */
   readonly usual_ms: Readonly<Record<string, number>>;

@@ -123,7 +123,7 @@ export async function send(
     });
     if (response.status === 202) {
       // It works on, and may write its answer as long as it does.
-      await response.body?.cancel();
+      response.body?.cancel().catch(() => undefined);
       return { kind: "accepted", status: 202 };
     }
     const text = await readText(response);

@@ -9,7 +9,7 @@ import { Budget, type Usage } from "./budget.ts";
 import { answerCallback } from "./callback.ts";
 import { callbackToken } from "./callback-token.ts";
 import { chooseHandlers, type HandlerChoice, routesOf } from "./choose-handlers.ts";
-import type { Delivery } from "./dispatch.ts";
+import type { Delivery, Target } from "./dispatch.ts";
 import { healthResponse } from "./health.ts";
 import { Joiners } from "./joiners.ts";
 import { problemResponse } from "./problem.ts";
@@ -62,6 +62,13 @@ const MOST_RUNS = 4;
 const LONGEST_LIFE_MS = 86_400_000;
 /** The most jobs of a run for one tenant, when it does not say how many. */
 const JOBS_OF_ONE_TENANT = 10;
+
+/** The most of an isolate's life that one call may take: else it would be given up and made again for ever, with no attempt used. */
+const MOST_OF_LIFE = 0.75;
+
+function limited(target: Target, lifeMs: number): Target {
+  return { ...target, timeoutMs: Math.min(target.timeoutMs, Math.floor(lifeMs * MOST_OF_LIFE)) };
+}
 
 function busy(code: string, title: string): Response {
   return problemResponse({ status: 503, code, title, headers: { "retry-after": "1" } });
@@ -213,7 +220,7 @@ class HttpWorker {
     const defaults = this.#routing();
     const dispatch = {
       targetOf: (job: { readonly type: string; readonly tenantId: string | null }) =>
-        targetOf(job, routes, defaults),
+        limited(targetOf(job, routes, defaults), this.#lifeMs),
       callbackOf: (claim: { readonly jobId: string; readonly leaseId: string }) =>
         this.#callbackOf(claim),
       tools: { fetch, clock: this.#clock, epochMs: () => Date.now() },

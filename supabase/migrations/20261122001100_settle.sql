@@ -70,13 +70,15 @@ begin
   return (
     select array_agg(held.id) from (
       select lease.id from queue.leases as lease
-      where lease.id = any (p_lease_ids) and (p_worker is null or lease.worker_id = p_worker)
+      where lease.id = any (p_lease_ids)
+        and (p_worker is null or (lease.worker_id = p_worker and not lease.is_handed_over))
       order by lease.id for update
     ) as held
   );
 end;
 $$;
-comment on function queue.lock_leases is 'Locks live leases, of one worker or of any, in id order; returns those that are alive.';
+comment on function queue.lock_leases is
+  'Locks live leases, of any worker or those that one still has in its own hands, in id order; returns those that are alive.';
 
 -- Leases whose jobs all ended go. p_counts: how many ended just now; a lease settled whole needs no second look,
 -- and another is looked at only once its last job has ended.

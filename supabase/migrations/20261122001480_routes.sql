@@ -146,11 +146,11 @@ begin
       ) order by route.tenants is null, route.id), '[]') from queue.routes as route
     ),
     'types', (select coalesce(json_agg(type.name order by type.id), '[]') from queue.types as type),
-    -- What others have handlers for.
+    -- What others have handlers for. A gap between two of them is no reason to look for a function that was never meant.
     'served', (
       select coalesce(json_agg(distinct served.name), '[]')
       from queue.workers as worker, unnest(worker.type_names) as served (name)
-      where worker.is_registered and worker.seen_at > queue.clock() - (select settings.worker_timeout from queue.settings)
+      where worker.seen_at > queue.clock() - interval '1 day'
         and worker.details is not null and worker.details ->> 'kind' is distinct from 'edge'
     ),
     'usual_ms', (
@@ -173,7 +173,7 @@ begin
 end;
 $$;
 comment on function queue.run_plan is
-  'What a run of the HTTP worker begins with: all routes, the types there are, those that long-lived workers serve, and how many milliseconds the jobs of each take (95th percentile of the newest).';
+  'What a run of the HTTP worker begins with: all routes, the types there are, those that long-lived workers served within a day, and how many milliseconds the jobs of each take (95th percentile of the newest).';
 
 create function queue.work_due(p_types text[], p_tenant_id text)
 returns json

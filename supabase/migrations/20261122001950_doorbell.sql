@@ -111,7 +111,9 @@ begin
     select net.http_post(
       url => v_url,
       body => jsonb_build_object(
-        'action', coalesce(p_action, 'process'), 'type', p_type, 'batch', p_batch, 'async', true),
+        'action', coalesce(p_action, 'process'), 'type', p_type, 'async', true,
+        -- The worker would refuse any other number, and nobody come.
+        'batch', case when p_batch is not null then least(greatest(p_batch, 1), 1000) end),
       headers => jsonb_build_object('Content-Type', 'application/json', 'Authorization', 'Bearer ' || v_token),
       timeout_milliseconds => 5000
     ), v_now, p_reason;

@@ -180,4 +180,16 @@ describeWithDatabase("the functions that the queue worker calls", (context) => {
     assert.deepEqual(seen, ["failed", "failed", "failed", "failed", "processing", "processing"]);
     await context.db.superSql`select public.remove_job_route('measure')`;
   });
+
+  it("gives a function no longer than its own isolate may live, and charges the attempt", async () => {
+    const { id } = await rig.queue.enqueue(defineJob("never_ends", { maxRetries: 0 }), {});
+    rig.functions.answer(() => undefined);
+
+    const done = await rig.run(rig.workerOf({ lifeMs: 1_000 }));
+
+    assert.deepEqual([done.failed, done.released], [1, 0]);
+    const [row] = await context.db.superSql`
+      select last_error from public.job_queue where id = ${id}`;
+    assert.equal(row?.["last_error"], "never-ends did not answer within 750 ms");
+  });
 });

@@ -80,7 +80,8 @@ describeWithDatabase("the queue worker over HTTP", (context) => {
     await context.db.superSql`select public.set_job_route('print_page', p_enabled => false)`;
 
     const report = await rig.run(rig.workerOf());
-    await context.db.superSql`update queue.workers set is_registered = false`;
+    await context.db.superSql`
+      update queue.workers set is_registered = false, seen_at = seen_at - interval '2 days'`;
     await context.db.superSql`select public.remove_job_route('print_page')`;
     const later = await rig.run(rig.workerOf());
 

@@ -71,6 +71,21 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     assert.deepEqual(request?.body, { action: "drain", type: "mail", batch: 20, async: true });
   });
 
+  for (const [given, sent] of [
+    [0, 1],
+    [5_000, 1_000],
+  ] as const) {
+    it(`asks for no batch that the worker would refuse: ${sent} for ${given}`, async () => {
+      const { sql, enqueue } = rigOf(context.db);
+      await enqueue("mail");
+
+      await sql`select public.trigger_queue_worker(p_batch => ${given})`;
+
+      const [request] = await netRequests(context.db);
+      assert.equal((only(request).body as { batch: number }).batch, sent);
+    });
+  }
+
   it("rings when a scheduled job is due, and not before", async () => {
     const { sql, enqueue, inMs } = rigOf(context.db);
     await enqueue("later", { scheduledAt: await inMs(60_000) });
