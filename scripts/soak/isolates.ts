@@ -31,6 +31,7 @@ async function run({ postgres, report: file, ...options }: Options): Promise<voi
     ...options,
     major: postgres,
     lifeMs: 6_000,
+    answerMs: 40,
     tickMs: 1_000,
     drainTimeoutMs: 900_000,
     onProgress: (line) => console.log(line),

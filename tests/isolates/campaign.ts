@@ -16,6 +16,8 @@ export interface IsolateOptions {
   readonly isolates: number;
   /** How long each may live; its leases are no longer than nine tenths of that, or 5 s. */
   readonly lifeMs: number;
+  /** The longest that a function takes to answer. */
+  readonly answerMs: number;
   /** Between two calls of cleanup_stuck_jobs(), as the tick makes them. */
   readonly tickMs: number;
   readonly drainTimeoutMs: number;
@@ -57,7 +59,7 @@ export async function runIsolateCampaign(options: IsolateOptions): Promise<Isola
   const functions = await startFunctionServer();
   const random = randomFrom(options.seed);
   functions.answer((_call, response) => {
-    setTimeout(() => reply(response, 200, null), 40 * random());
+    setTimeout(() => reply(response, 200, null), options.answerMs * random());
   });
   try {
     await db.sql`
@@ -107,9 +109,13 @@ async function run(
     while (!isOver) {
       const isolate = await start();
       const isDoomed = deaths.size < options.kills;
+      const before = functions.heard.length;
       const work = call(isolate);
-      if (isDoomed) await delay(30 + 1_200 * random());
-      else await work;
+      if (isDoomed) {
+        // However busy the machine: it dies at work.
+        await Promise.race([work, eventually(() => functions.heard.length > before)]);
+        await delay(1_200 * random());
+      } else await work;
       const at = Date.now();
       await isolate.process.kill("SIGKILL");
       if (isDoomed && deaths.size < options.kills) {

@@ -11,6 +11,7 @@ it("every job ends once though isolates are killed, and none waits longer than i
     kills: 4,
     isolates: 2,
     lifeMs: 4_000,
+    answerMs: 400,
     tickMs: 500,
     drainTimeoutMs: 40_000,
   });

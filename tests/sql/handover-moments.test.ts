@@ -94,4 +94,22 @@ describeOnEachServer("a job that was passed on", (context) => {
 
     assert.equal(await status(only(job).id), "processing");
   });
+
+  for (const outcome of ["released", "failed", "completed"]) {
+    it(`is no longer its worker's, who would have it ${outcome} without knowing`, async () => {
+      const { start, status } = rigOf(context.db);
+      const job = await start("alone");
+      await handOver(context.db.sql, job);
+      const item = { lease: job.lease_id, id: job.id, outcome };
+
+      const settled = await context.db.sql`
+        select settled.job_id from queue.leases as lease
+        cross join queue.settle(${context.db.sql.json([item])}, lease.worker_id) as settled
+        where lease.id = ${job.lease_id}`;
+
+      assert.equal(settled.length, 0);
+      assert.equal(await status(job.id), "processing");
+      assert.equal(await tell(context.db.sql, job, "completed"), true);
+    });
+  }
 });
