@@ -16,6 +16,7 @@ import type { Sql } from "../src/db/sql.ts";
 import { advance, registerWorker } from "../src/db/worker-functions.ts";
 import { startLocalPlatform } from "../src/local/start-local-platform.ts";
 import { startPostgres } from "./postgres.ts";
+import { cpuSeconds } from "./proc.ts";
 import { median } from "./statistics.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
@@ -113,12 +114,18 @@ try {
       ["visit", VISITS],
     ] as const) {
       await enqueue(sql, type, count);
+      const cpuBefore = cpuSeconds(isolate.child.pid);
       const report = await invoke(isolate.port, `?type=${type}&batch=${type === "noop" ? 10 : 24}`);
       if (report.completed !== count) throw new Error(`${report.completed} of ${count} completed`);
       const rate = (count / report.duration_ms) * 1_000;
       // The first of each kind warms up.
       if (count >= VISITS) rates[type].push(rate);
-      if (count >= VISITS) console.log(`round ${round}  ${type}  ${Math.round(rate)} jobs/s`);
+      const cpuMs = ((cpuSeconds(isolate.child.pid) - cpuBefore) / count) * 1_000;
+      if (count >= VISITS) {
+        console.log(
+          `round ${round}  ${type}  ${Math.round(rate)} jobs/s, ${cpuMs.toFixed(3)} ms of processor time for each`,
+        );
+      }
     }
     await enqueue(sql, "idle_claim", CLAIMS * 10);
     const quiet = await claimTimes(sql, "idle_claim");

@@ -101,10 +101,13 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
     [CALLS, "tests/http/callback-token.test.ts"],
   ),
   plant(
-    "late-ring-joins",
-    "a ring joins a run that has looked for the last time",
+    "joined-ring-forgotten",
+    "a ring that joins a run after its last look is forgotten",
     "src/http/joiners.ts",
-    ["if (!this.#isRung) this.#isOpen = false;", ""],
+    [
+      "    if (!this.#isRung) this.#isOpen = false;\n    return !this.#isOpen;",
+      "    this.#isOpen = false;\n    return true;",
+    ],
     ["tests/http/ring-runs.test.ts"],
   ),
   plant(

@@ -116,7 +116,8 @@ async function endsOf(
       return Promise.all(
         items.map(async (item, at) => {
           if (!callbacks[at]) return fail(cannotReport(target), { retryable: false });
-          return item.handOver(target.reportMs).catch(() => undefined) as Promise<undefined>;
+          // What could not be handed over is tried again; a lease that was lost is lost whatever this says.
+          return item.handOver(target.reportMs).then(() => undefined, fail);
         }),
       );
     case "completed":

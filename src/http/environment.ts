@@ -1,5 +1,6 @@
 import { InvalidOptionError } from "../core/errors.ts";
 import type { QueueWorkerOptions } from "./queue-worker.ts";
+import { type Environment, EnvironmentError, listOf, serviceKeysOf } from "./sender-access.ts";
 
 /** What the environment of an Edge Function says: the database's address, and options of the worker. */
 export interface EdgeEnvironment {
@@ -20,9 +21,9 @@ export interface EdgeEnvironment {
 /**
  * Reads what Supabase sets (SUPABASE_URL, SUPABASE_DB_URL, SUPABASE_SERVICE_ROLE_KEY, SUPABASE_SECRET_KEYS, SB_EXECUTION_ID) and what is
  * set for us: QUEUE_WORKER_TOKEN, QUEUE_DB_URL, QUEUE_SIGNING_SECRETS, QUEUE_CALLBACK_SECRET, QUEUE_LIFE_SECONDS. Lists are divided by
- * commas: two values are valid at a time while one is changed. Throws InvalidOptionError for what is missing or makes no sense.
+ * commas: two values are valid at a time while one is changed. Throws InvalidOptionError for what is missing, and EnvironmentError for what makes no sense.
  */
-export function readEdgeEnvironment(env: (name: string) => string | undefined): EdgeEnvironment {
+export function readEdgeEnvironment(env: Environment): EdgeEnvironment {
   const databaseUrl = env("QUEUE_DB_URL") || env("SUPABASE_DB_URL");
   if (!databaseUrl) {
     throw new InvalidOptionError("SUPABASE_DB_URL", "it is not set", {
@@ -30,28 +31,19 @@ export function readEdgeEnvironment(env: (name: string) => string | undefined): 
     });
   }
   const projectUrl = env("SUPABASE_URL")?.replace(/\/+$/, "");
-  const serviceKeys = listOf(env("SUPABASE_SERVICE_ROLE_KEY"));
-  const secretKeys = [
-    ...secretKeysOf(env("SUPABASE_SECRET_KEYS")),
-    ...listOf(env("SUPABASE_SECRET_KEY")),
-  ];
+  const { serviceTokens, secretKeys } = serviceKeysOf(env);
   // The service's own key is a secret that there is anyway; a token made with it tells nothing of it.
   const ownSecrets = listOf(env("QUEUE_CALLBACK_SECRET"));
-  const callbackSecrets = ownSecrets.length > 0 ? ownSecrets : [...serviceKeys, ...secretKeys];
+  const callbackSecrets = ownSecrets.length > 0 ? ownSecrets : [...serviceTokens, ...secretKeys];
   const life = env("QUEUE_LIFE_SECONDS");
   const name = env("SB_EXECUTION_ID");
   return {
     databaseUrl,
     options: {
       env,
-      keys: {
-        // Self-hosted projects may have a secret key in the place of the JWT.
-        serviceTokens: serviceKeys,
-        secretKeys: [...secretKeys, ...serviceKeys.filter((key) => key.startsWith("sb_secret_"))],
-        doorbellTokens: listOf(env("QUEUE_WORKER_TOKEN")),
-      },
+      keys: { serviceTokens, secretKeys, doorbellTokens: listOf(env("QUEUE_WORKER_TOKEN")) },
       signingSecrets: listOf(env("QUEUE_SIGNING_SECRETS")),
-      functionHeaders: credentialsOf(serviceKeys[0], secretKeys[0]),
+      functionHeaders: credentialsOf(serviceTokens[0], secretKeys[0]),
       ...(projectUrl && { functionsUrl: `${projectUrl}/functions/v1` }),
       ...(projectUrl &&
         callbackSecrets.length > 0 && {
@@ -79,37 +71,10 @@ function credentialsOf(
   };
 }
 
-/** SUPABASE_SECRET_KEYS is a JSON object: names and keys. */
-function secretKeysOf(text: string | undefined): string[] {
-  if (!text) return [];
-  try {
-    const keys: unknown = JSON.parse(text);
-    if (typeof keys === "object" && keys !== null) {
-      return Object.values(keys).filter(
-        (key): key is string => typeof key === "string" && key !== "",
-      );
-    }
-  } catch {
-    // Told below; the text itself is secret.
-  }
-  throw new InvalidOptionError(
-    "SUPABASE_SECRET_KEYS",
-    "it must be a JSON object of names and keys",
-  );
-}
-
-function listOf(text: string | undefined): string[] {
-  return (text ?? "")
-    .split(",")
-    .map((one) => one.trim())
-    .filter((one) => one !== "");
-}
-
 function lifeOf(text: string): number {
   const seconds = Number(text);
   if (Number.isInteger(seconds) && seconds >= 1 && seconds <= 86_400) return seconds * 1_000;
-  throw new InvalidOptionError(
-    "QUEUE_LIFE_SECONDS",
-    "it must be a whole number of seconds, at most a day",
-  );
+  throw new EnvironmentError("QUEUE_LIFE_SECONDS cannot be read", {
+    hint: "It is a whole number of seconds, at most a day.",
+  });
 }

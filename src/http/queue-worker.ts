@@ -58,7 +58,7 @@ export interface QueueWorker {
 }
 
 /** Runs at a time in one isolate: each takes processor time and connections from the others. */
-const MOST_RUNS = 4;
+const RUNS: readonly number[] = [1, 2, 3, 4];
 const LONGEST_LIFE_MS = 86_400_000;
 /** The most jobs of a run for one tenant, when it does not say how many. */
 const JOBS_OF_ONE_TENANT = 10;
@@ -149,7 +149,7 @@ class HttpWorker {
     if (wanted.isAsync && budget.isOld) {
       return busy("WORKER_SPENT", "This isolate is about to end and begins nothing more");
     }
-    const number = [1, 2, 3, 4].find((one) => one <= MOST_RUNS && !this.#runs.has(one));
+    const number = RUNS.find((one) => !this.#runs.has(one));
     if (number === undefined || this.#unload.signal.aborted) {
       return busy("WORKER_BUSY", "This worker has as many runs under way as it may");
     }

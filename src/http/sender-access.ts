@@ -1,5 +1,6 @@
 import { QueueError } from "../core/errors.ts";
 import type { SenderAccess } from "./received-job.ts";
+import type { ServiceKeys } from "./service-access.ts";
 
 /** Reads one variable; undefined when it is not set. */
 export type Environment = (name: string) => string | undefined;
@@ -17,18 +18,28 @@ export class EnvironmentError extends QueueError {
 export function senderAccessOf(environment: Environment): Required<SenderAccess> {
   return {
     signingSecrets: listOf(environment("QUEUE_SIGNING_SECRETS")),
-    keys: {
-      serviceTokens: listOf(environment("SUPABASE_SERVICE_ROLE_KEY")),
-      secretKeys: [
-        ...namedKeys(environment("SUPABASE_SECRET_KEYS")),
-        ...listOf(environment("SUPABASE_SECRET_KEY")),
-      ],
-    },
+    keys: serviceKeysOf(environment),
+  };
+}
+
+/** The keys of the service that Supabase sets. Throws EnvironmentError. */
+export function serviceKeysOf(
+  environment: Environment,
+): Pick<ServiceKeys, "serviceTokens" | "secretKeys"> {
+  const serviceTokens = listOf(environment("SUPABASE_SERVICE_ROLE_KEY"));
+  return {
+    serviceTokens,
+    secretKeys: [
+      ...namedKeys(environment("SUPABASE_SECRET_KEYS")),
+      ...listOf(environment("SUPABASE_SECRET_KEY")),
+      // Self-hosted projects may have a secret key in the place of the JWT.
+      ...serviceTokens.filter((key) => key.startsWith("sb_secret_")),
+    ],
   };
 }
 
 /** Values with commas between them: two are set while one is being changed for the other. */
-function listOf(text = ""): string[] {
+export function listOf(text = ""): string[] {
   return text
     .split(",")
     .map((part) => part.trim())

@@ -84,8 +84,10 @@ export class FunctionHost {
   async refresh(): Promise<void> {
     const known = this.#run ?? this.#failed;
     if (!known) return;
-    const now = await stampsOf([...(await nearFiles(known.fn)), ...known.far]);
-    const path = firstChange(known.stamps, now);
+    // Taken together: what it imports is learned while this looks.
+    const { fn, far, stamps } = known;
+    const now = await stampsOf([...(await nearFiles(fn)), ...far]);
+    const path = firstChange(stamps, now);
     if (path === undefined || (this.#run ?? this.#failed) !== known) return;
     this.#options.onEvent({ kind: "changed", name: this.name, path });
     this.#failed = undefined;

@@ -90,6 +90,7 @@ declare
   );
   v_lease_id bigint;
   v_until timestamptz;
+  v_note jsonb;
 begin
   if v_passed.lease_id is null then
     -- It may be passed on at this moment: then its lease is locked, and afterwards it is another.
@@ -127,9 +128,13 @@ begin
     end if;
     return true;
   elsif p_report in ('completed', 'failed') then
+    if v_passed.lease_id is not null then
+      -- So that nobody takes the time until its end for the time that a worker needs.
+      v_note := case when jsonb_typeof(v_passed.note) = 'object' then v_passed.note
+        else jsonb_strip_nulls(jsonb_build_object('note', v_passed.note)) end || '{"is_handed_over": true}';
+    end if;
     return queue.settle_one(
-      v_lease_id, p_job_id, p_report,
-      (p_detail - 'result') || jsonb_build_object('note', v_passed.note || '{"is_handed_over": true}'), p_detail -> 'result'
+      v_lease_id, p_job_id, p_report, (p_detail - 'result') || jsonb_build_object('note', v_note), p_detail -> 'result'
     ) is not null;
   end if;
   raise exception 'unknown report: %', coalesce(quote_literal(left(p_report, 80)), 'null')

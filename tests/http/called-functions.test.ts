@@ -185,11 +185,29 @@ describeWithDatabase("the functions that the queue worker calls", (context) => {
     const { id } = await rig.queue.enqueue(defineJob("never_ends", { maxRetries: 0 }), {});
     rig.functions.answer(() => undefined);
 
-    const done = await rig.run(rig.workerOf({ lifeMs: 1_000 }));
+    const done = await rig.run(rig.workerOf({ lifeMs: 4_000 }));
 
     assert.deepEqual([done.failed, done.released], [1, 0]);
     const [row] = await context.db.superSql`
       select last_error from public.job_queue where id = ${id}`;
-    assert.equal(row?.["last_error"], "never-ends did not answer within 750 ms");
+    assert.equal(row?.["last_error"], "never-ends did not answer within 3000 ms");
+  });
+
+  it("does not complete jobs of a batch that could not be handed over", async () => {
+    await context.db.superSql`select public.set_job_route('measure', p_batch => 2)`;
+    const jobs = await rig.queue.enqueueMany(defineJob<{ n: number }>("measure"), [
+      { n: 1 },
+      { n: 2 },
+    ]);
+    rig.functions.answer((_call, response) => response.writeHead(202).end());
+    await context.db.superSql`alter function queue.hand_over rename to hand_over_gone`;
+
+    const done = await rig.run(rig.workerOf({ lifeMs: 1_000 })).finally(async () => {
+      await context.db.superSql`alter function queue.hand_over_gone rename to hand_over`;
+      await context.db.superSql`select public.remove_job_route('measure')`;
+    });
+
+    assert.equal(done.completed, 0);
+    for (const one of jobs) assert.notEqual((await rig.queue.get(one)).status, "completed");
   });
 });

@@ -45,7 +45,7 @@ export function workerRig(context: SuiteContext): WorkerRig {
     functions.answer((_call, response) => reply(response, 200, { done: true }));
   });
   after(async () => {
-    await functions.close();
+    functions.close();
     await sql.close();
   });
 

@@ -69,7 +69,7 @@ export async function runIsolateCampaign(options: IsolateOptions): Promise<Isola
     const deaths = await run(options, db, functions, random);
     return await judge(options, db, deaths, startedAt);
   } finally {
-    await functions.close();
+    functions.close();
     await db.close();
     await server.stop();
   }

@@ -135,6 +135,31 @@ describeOnEachServer("a job that was handed over", (context) => {
     for (const { note } of notes) assert.deepEqual(note, { function: "f", is_handed_over: true });
   });
 
+  it("is known as such in its history, whatever its handler noted", async () => {
+    const { sql } = context.db;
+    const noted = [null, { function: "f" }, "a text", [1]];
+    for (const note of noted) {
+      const [job] = await claimed(1);
+      assert.ok(job);
+      await sql`
+        select queue.hand_over(${worker}, ${job.lease_id}, ${job.id}, 60000, ${note === null ? null : sql.json(note)})`;
+      await tell(job, "completed");
+    }
+
+    const runs = await sql`
+      select note from queue.runs where job_id in (
+        select id from public.job_queue where type = 'sent' order by id desc limit 4) order by job_id`;
+    assert.deepEqual(
+      runs.map(({ note }) => note),
+      [
+        { is_handed_over: true },
+        { function: "f", is_handed_over: true },
+        { note: "a text", is_handed_over: true },
+        { note: [1], is_handed_over: true },
+      ],
+    );
+  });
+
   it("takes reports before it is handed over, and then is not handed over", async () => {
     const [one] = await claimed(1);
     assert.ok(one);
