@@ -43,6 +43,23 @@ export interface ClaimedColumns {
   readonly tenant_names: Readonly<Record<string, string>> | null;
 }
 
+/** A job that the enqueue leased to a sleeping worker. Times in milliseconds by the database's clock. */
+export interface Offer {
+  readonly now: number;
+  readonly expires_at: number;
+  readonly job: ClaimedRow;
+}
+
+/** Reads what `queue.offer` sends; null for anything else. */
+export function readOffer(payload: string): Offer | null {
+  if (!payload.startsWith("{")) return null;
+  try {
+    return JSON.parse(payload) as Offer;
+  } catch {
+    return null;
+  }
+}
+
 const PRIORITIES = ["critical", "high", "normal", "low"] as const;
 
 /** The jobs one by one, in the order to run them. */

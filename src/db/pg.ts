@@ -73,7 +73,7 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
     ...(!pooled &&
       max >= KEPT_FREE &&
       ({
-        listen: (channel, onPayload, options) => listen(pool, host, channel, onPayload, options),
+        listen: (channels, onPayload, options) => listen(pool, host, channels, onPayload, options),
       } satisfies Pick<Sql, "listen">)),
     close: () => Promise.resolve(),
   };
@@ -185,11 +185,11 @@ const RECONNECT = { baseMs: 50, capMs: 2_000, jitter: 0.5 };
 async function listen(
   pool: PgPool,
   host: string,
-  channel: string,
+  channels: readonly [string, ...string[]],
   onPayload: (payload: string) => void,
   { signal, onListening }: ListenOptions,
 ): Promise<Listening> {
-  const first = await listenOnce(pool, host, channel, onPayload, signal);
+  const first = await listenOnce(pool, host, channels, onPayload, signal);
   onListening?.();
   return { ended: keepListening(first) };
 
@@ -198,7 +198,7 @@ async function listen(
     for (let failures = 0; !signal.aborted; failures += 1) {
       await pause(backoffDelay(RECONNECT, failures, Math.random()), signal);
       if (signal.aborted) return;
-      const next = await listenOnce(pool, host, channel, onPayload, signal).catch(() => undefined);
+      const next = await listenOnce(pool, host, channels, onPayload, signal).catch(() => undefined);
       if (!next) continue;
       onListening?.();
       return keepListening(next);
@@ -215,7 +215,7 @@ interface Ear {
 async function listenOnce(
   pool: PgPool,
   host: string,
-  channel: string,
+  channels: readonly [string, ...string[]],
   onPayload: (payload: string) => void,
   signal: AbortSignal,
 ): Promise<Ear> {
@@ -238,9 +238,11 @@ async function listenOnce(
     client.release(true);
   });
   try {
-    await run(client, host, `listen "${channel.replaceAll('"', '""')}"`);
+    for (const channel of channels) {
+      await run(client, host, `listen "${channel.replaceAll('"', '""')}"`);
+    }
     await own.probe((payload, patience) =>
-      run(pool, host, "select pg_notify($1::text, $2::text)", [channel, payload], {
+      run(pool, host, "select pg_notify($1::text, $2::text)", [channels[0], payload], {
         signal: patience,
       }),
     );

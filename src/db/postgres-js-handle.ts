@@ -29,7 +29,7 @@ export function fromPostgresJs(client: PostgresJsClient): Sql {
     query: (text, params, options) => query(client, host, text, params, options),
     transaction: (work) =>
       transactions.run(() => beginTransaction(client, host, { isLost: false }, work)),
-    listen: (channel, onPayload, options) => listen(client, host, channel, onPayload, options),
+    listen: (channels, onPayload, options) => listen(client, host, channels, onPayload, options),
     close: () => Promise.resolve(),
   };
 }
@@ -64,36 +64,38 @@ export async function query(
 export async function listen(
   client: PostgresJsClient,
   host: string,
-  channel: string,
+  channels: readonly [string, ...string[]],
   onPayload: (payload: string) => void,
   { signal, onListening }: ListenOptions,
   end?: () => Promise<unknown>,
 ): Promise<Listening> {
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
-  const listening = Promise.resolve(
-    client.listen(
-      channel,
-      (payload) => {
-        if (!own.offer(payload)) onPayload(payload);
-      },
-      // postgres.js calls this after each reconnection too; the first time the probe is still on its way.
-      () => {
-        if (own.isSeen()) onListening?.();
-      },
+  const hear = (payload: string): void => {
+    if (!own.offer(payload)) onPayload(payload);
+  };
+  // postgres.js calls this after each reconnection too; the first time the probe is still on its way.
+  const onListen = (): void => {
+    if (own.isSeen()) onListening?.();
+  };
+  // All on one connection, which postgres.js keeps for LISTEN, and so one after the other: the last one tells for all.
+  const last = channels.length - 1;
+  const listening = Promise.all(
+    channels.map((channel, at) =>
+      Promise.resolve(client.listen(channel, hear, at === last ? onListen : undefined)),
     ),
   );
   // Only after LISTEN has come to something: postgres.js opens a connection that is under way although its client was ended.
   const letGo = (): Promise<unknown> =>
     listening
-      .then(({ unlisten }) => (end ? undefined : unlisten()))
+      .then((ears) => (end ? undefined : Promise.all(ears.map(({ unlisten }) => unlisten()))))
       .catch(() => undefined)
       .then(() => end?.())
       .catch(() => undefined);
   try {
     await raceSignal(listening, signal);
     await own.probe((payload, patience) =>
-      query(client, host, "select pg_notify($1::text, $2::text)", [channel, payload], {
+      query(client, host, "select pg_notify($1::text, $2::text)", [channels[0], payload], {
         signal: patience,
       }),
     );

@@ -112,10 +112,10 @@ function asHandle(client: postgres.Sql): PostgresJsClient {
 
 /** LISTEN on a connection of its own, so that the others stay free of session state. */
 function listenOn(url: string, settings: Settings): Required<Sql>["listen"] {
-  return async (channel, onPayload, options) => {
+  return async (channels, onPayload, options) => {
     const client = open(url, { ...settings, max: 1 });
     const handle = asHandle(client);
-    return listen(handle, hostOf(handle), channel, onPayload, options, () =>
+    return listen(handle, hostOf(handle), channels, onPayload, options, () =>
       client.end({ timeout: 0 }),
     );
   };

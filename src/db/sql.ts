@@ -23,13 +23,13 @@ export interface Sql {
   transaction<T>(work: (tx: SqlTransaction) => Promise<T>): Promise<T>;
 
   /**
-   * Calls back for every NOTIFY on a channel until the signal aborts. Resolves when listening was seen to work, and calls
-   * `onListening` then and after every reconnection: what was notified in between is lost.
+   * Calls back for every NOTIFY on one of the channels until the signal aborts. Resolves when listening was seen to work, and
+   * calls `onListening` then and after every reconnection: what was notified in between is lost.
    *
    * Throws ListenUnavailableError when notifications don't arrive, as behind a transaction-mode pooler.
    */
   listen?(
-    channel: string,
+    channels: readonly [string, ...string[]],
     onPayload: (payload: string) => void,
     options: ListenOptions,
   ): Promise<Listening>;

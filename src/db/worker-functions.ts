@@ -197,18 +197,50 @@ export async function extendLeases(
   )) as ExtendAnswer;
 }
 
-/** Says that this worker is about to sleep and wants a NOTIFY for the next job; rings once. */
+/** How a worker takes jobs without asking for them. */
+export interface OfferTerms {
+  /** A channel that nobody else knows. */
+  readonly channel: string;
+  /** How long the worker has to begin. */
+  readonly offerMs: number;
+}
+
+/**
+ * Says that this worker is about to sleep and wants a NOTIFY for the next job; rings once. With terms the next job itself may
+ * come, on their channel.
+ */
 export async function armBells(
   db: Queryable,
   worker: number,
   scope: Pick<LaneScope, "queueIds" | "typeIds">,
+  terms: OfferTerms | null,
   signal?: AbortSignal,
 ): Promise<void> {
   await callJson(
     db,
     `select queue.arm_bells(p_worker => $1::text::integer, p_queue_ids => $2::text::integer[],
-       p_type_ids => $3::text::integer[])::text`,
-    [String(worker), scope.queueIds, scope.typeIds],
+       p_type_ids => $3::text::integer[], p_channel => $4::text, p_offer_ms => $5::text::integer)::text`,
+    [
+      String(worker),
+      scope.queueIds,
+      scope.typeIds,
+      terms?.channel ?? null,
+      terms ? String(terms.offerMs) : null,
+    ],
+    { signal },
+  );
+}
+
+/** Takes back what `armBells` said: no job shall come to this worker any more. */
+export async function disarmBells(
+  db: Queryable,
+  worker: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  await callJson(
+    db,
+    `select queue.disarm_bells(p_worker => $1::text::integer)::text`,
+    [String(worker)],
     { signal },
   );
 }

@@ -90,7 +90,7 @@ async function pump(options: NetPumpOptions): Promise<void> {
 async function listen(sql: Sql, bell: Bell, signal: AbortSignal): Promise<void> {
   const ring = (): void => bell.ring();
   try {
-    const listening = await sql.listen?.(NET_CHANNEL, ring, { signal, onListening: ring });
+    const listening = await sql.listen?.([NET_CHANNEL], ring, { signal, onListening: ring });
     await listening?.ended;
   } catch {
     return;

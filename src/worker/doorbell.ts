@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { ListenUnavailableError } from "../core/database-errors.ts";
 import type { Logger } from "../core/logger.ts";
 import { pause } from "../core/signals.ts";
+import { type Offer, readOffer } from "../db/claimed-jobs.ts";
 import type { Sql } from "../db/sql.ts";
 
 /** The channel of all wake-ups: `w:<worker>` rings for a worker, `c:<lease>:<job>` asks for a cancellation. */
@@ -22,6 +23,9 @@ export interface DoorbellParts {
   readonly arm: () => Promise<unknown>;
   readonly onArmed: () => void;
   readonly onRing: () => void;
+  /** Where jobs come to us without our asking; undefined: nowhere. */
+  readonly offerChannel: string | undefined;
+  readonly onOffer: (offer: Offer) => void;
   readonly onCancel: (leaseId: string, jobId: string) => void;
 }
 
@@ -59,7 +63,8 @@ export class Doorbell {
 
   /** Listens until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const { sql, clock, logger, random } = this.#parts;
+    const { sql, clock, logger, random, offerChannel } = this.#parts;
+    const channels = [CHANNEL, ...(offerChannel === undefined ? [] : [offerChannel])] as const;
     const onListening = (): void => {
       this.#isListening = true;
       this.#ring();
@@ -67,7 +72,7 @@ export class Doorbell {
     for (let failures = 0; !signal.aborted; failures += 1) {
       try {
         const hear = (payload: string): void => this.#hear(payload);
-        const listening = await sql.listen?.(CHANNEL, hear, { signal, onListening });
+        const listening = await sql.listen?.(channels, hear, { signal, onListening });
         await listening?.ended;
         return;
       } catch (error) {
@@ -84,6 +89,13 @@ export class Doorbell {
   }
 
   #hear(payload: string): void {
+    const offer = readOffer(payload);
+    if (offer) {
+      this.#rings += 1;
+      this.disarm();
+      this.#parts.onOffer(offer);
+      return;
+    }
     const [kind, first = "", second = ""] = payload.split(":");
     if (kind === "w" && first === String(this.#parts.worker())) this.#ring();
     else if (kind === "c") this.#parts.onCancel(first, second);

@@ -1,11 +1,13 @@
 import { deadline, raceSignal } from "../core/signals.ts";
 import {
   armBells,
+  disarmBells,
   forgetLeases,
   heartbeatWorker,
   openJobs,
   type RegisteredWorker,
 } from "../db/worker-functions.ts";
+import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Doorbell } from "./doorbell.ts";
 import { Events } from "./events.ts";
@@ -16,6 +18,7 @@ import { type LaneLoopParts, type Phase, runLane } from "./lane-loop.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
 import { makeLanes, scopeOfAll } from "./make-lanes.ts";
+import { offerTerms, takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
 import { keepAlive, keepHouse, keepLeases, type UpkeepParts, watchLeases } from "./upkeep.ts";
@@ -56,6 +59,7 @@ export class Engine {
   ) {
     const { sql, clock, logger, routes, random, leaseMs } = settings;
     const book = this.#book;
+    const terms = settings.listen ? offerTerms(settings) : null;
     const worker = (): number => this.#signedIn.worker;
     const events = new Events(logger, settings.onEvent);
     this.#settings = settings;
@@ -104,9 +108,13 @@ export class Engine {
       worker,
       random,
       arm: () =>
-        this.#link.call((signal) => armBells(sql, worker(), scopeOfAll(this.#lanes), signal)),
+        this.#link.call((signal) =>
+          armBells(sql, worker(), scopeOfAll(this.#lanes), terms, signal),
+        ),
       onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
+      offerChannel: terms?.channel,
+      onOffer: (offer) => takeOffer(offer, this.#lanes, this.#loops),
       onCancel: (lease, id) => {
         const attempt = book.find(lease, id);
         if (attempt) this.#verdicts.cancel(attempt);
@@ -122,6 +130,7 @@ export class Engine {
       executor: this.#executor,
       intake: new Intake({ book, events, logger, routes }),
       phase: this.#phase,
+      time: new DatabaseTime(),
     };
     this.#upkeep = {
       settings,
@@ -196,6 +205,7 @@ export class Engine {
   async drain(hurry: AbortSignal): Promise<boolean> {
     const { clock, abortGraceMs } = this.#settings;
     this.#phase.isStopping = true;
+    this.#disarm();
     for (const lane of this.#lanes) {
       for (const attempt of lane.takeAll()) this.#verdicts.giveBack(attempt);
       lane.wakeup.wake();
@@ -212,6 +222,14 @@ export class Engine {
     const isClean = await this.#flush(hurry.aborted ? HURRIED_FLUSH_MS : FLUSH_MS);
     await this.#end();
     return isClean;
+  }
+
+  /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */
+  #disarm(): void {
+    if (!this.#doorbell.isListening || this.#link.isDown) return;
+    this.#link
+      .call((signal) => disarmBells(this.#settings.sql, this.worker, signal))
+      .catch(() => undefined);
   }
 
   /** Waits until claims under way have come back and all ends are written; not for ever, if the database is away. */

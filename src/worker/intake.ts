@@ -68,9 +68,14 @@ export class Intake {
     this.#parts.events.ended(entry.attempt, endOf(entry, status, retryInMs[entry.attempt.id]));
   }
 
-  /** Puts claimed jobs into the lane's buffer. `deadline` is the local time until which their leases hold. */
-  claimed(lane: Lane, answer: AdvanceAnswer, deadline: number): void {
+  /** Puts claimed jobs into the lane's buffer, and returns them. `deadline` is the local time until which their leases hold. */
+  claimed(
+    lane: Lane,
+    answer: Pick<AdvanceAnswer, "jobs" | "now">,
+    deadline: number,
+  ): readonly Attempt[] {
     const { book, events, routes, logger } = this.#parts;
+    const attempts: Attempt[] = [];
     const leases = new Map<string, Lease>();
     const leaseOf = (id: string): Lease => {
       const lease = leases.get(id) ?? book.open(id, deadline);
@@ -90,10 +95,12 @@ export class Intake {
       lease.attempts.push(attempt);
       lease.unsettled += 1;
       lane.push(attempt);
+      attempts.push(attempt);
     }
     if (events.wants("claimed")) {
       events.emit({ kind: "claimed", lane: lane.name, count: answer.jobs.length });
     }
+    return attempts;
   }
 }
 

@@ -1,5 +1,6 @@
 import { isAboutData } from "../db/sqlstate.ts";
 import { type AdvanceAnswer, advance } from "../db/worker-functions.ts";
+import type { DatabaseTime } from "./database-time.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
@@ -21,6 +22,7 @@ export interface LaneLoopParts {
   readonly verdicts: Verdicts;
   readonly intake: Intake;
   readonly phase: Phase;
+  readonly time: DatabaseTime;
 }
 
 /** What all lanes of a worker have to know of each other. */
@@ -148,6 +150,7 @@ async function step(
       advance(settings.sql, request, patience),
     );
     isTold = true;
+    parts.time.observe(sentAt, answer.now);
     lane.claiming -= limit;
     settlements.confirm(sizeOf(batch));
     if (sizeOf(batch) > 0) phase.workCount += 1;
@@ -221,7 +224,10 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
 }
 
 /** Asks to be woken, where that is possible and not done yet; true when it was done now. */
-async function armBell({ doorbell, link }: LaneLoopParts): Promise<boolean> {
+export async function armBell({
+  doorbell,
+  link,
+}: Pick<LaneLoopParts, "doorbell" | "link">): Promise<boolean> {
   if (!doorbell.isListening || doorbell.isArmed || link.isDown) return false;
   try {
     // After it every lane looks once more: a job may have come before the bell was armed.

@@ -39,6 +39,13 @@ export class LeaseBook {
     return lease;
   }
 
+  /** The local time at which the first of the leases ends; Infinity without any. */
+  get firstDeadline(): number {
+    let first = Infinity;
+    for (const { deadline } of this.#leases.values()) first = Math.min(first, deadline);
+    return first;
+  }
+
   find(leaseId: string, jobId: string): Attempt | undefined {
     return this.#leases.get(leaseId)?.attempts.find((attempt) => attempt.id === jobId);
   }

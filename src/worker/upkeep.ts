@@ -3,6 +3,7 @@ import { pause } from "../core/signals.ts";
 import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
 import type { Lease, LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
+import { OFFER_MS } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
 import type { Verdicts } from "./verdicts.ts";
 
@@ -25,15 +26,20 @@ const LONGEST_BLINK_MS = 500;
 /** Between tries to extend leases after one failed. */
 const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
 
-/** Keeps leases alive. Never rejects. */
+/** Keeps leases alive: extends all of them when one has lived through a third of its time. Never rejects. */
 export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { book } = parts;
   const { clock, leaseMs, random, logger } = parts.settings;
   let failures = 0;
   while (!signal.aborted) {
-    const wait = failures === 0 ? leaseMs / 3 : backoffDelay(EXTEND_RETRY, failures - 1, random());
+    const wait =
+      failures === 0
+        ? Math.min(leaseMs, OFFER_MS) / 3
+        : backoffDelay(EXTEND_RETRY, failures - 1, random());
     await pause(wait, signal, clock);
     try {
-      if (!signal.aborted) await extend(parts);
+      const isDue = book.firstDeadline - clock.now() <= (leaseMs * 2) / 3;
+      if (isDue && !signal.aborted) await extend(parts);
       failures = 0;
     } catch (error) {
       failures += 1;

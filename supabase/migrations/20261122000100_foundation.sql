@@ -134,16 +134,17 @@ begin
   if v_role in ('anon', 'authenticated') then
     return true;
   end if;
+  if coalesce(current_setting('request.jwt.claims', true), '') = '' then
+    return false;
+  end if;
   -- A role of the application's own, named by the JWT, that has the rights of these.
-  return nullif(current_setting('request.jwt.claims', true), '') is not null
-    and exists (
-      select from pg_catalog.pg_roles as known
-      where known.rolname in ('anon', 'authenticated') and pg_has_role(v_role, known.oid, 'usage')
-    )
-    and not exists (
-      select from pg_catalog.pg_roles as known
-      where known.rolname in ('service_role', 'millrace_worker') and pg_has_role(v_role, known.oid, 'usage')
-    );
+  return exists (
+    select from pg_catalog.pg_roles as known
+    where known.rolname in ('anon', 'authenticated') and pg_has_role(v_role, known.oid, 'usage')
+  ) and not exists (
+    select from pg_catalog.pg_roles as known
+    where known.rolname in ('service_role', 'millrace_worker') and pg_has_role(v_role, known.oid, 'usage')
+  );
 end;
 $$;
 comment on function queue.is_end_user is

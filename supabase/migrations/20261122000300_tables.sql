@@ -140,12 +140,14 @@ create table queue.leases (
   worker_id integer not null,
   crashes smallint not null,
   is_handed_over boolean not null default false,
+  is_offered boolean not null default false,
   job_ids bigint[] not null,
   attempts smallint[] not null,
   constraint leases_pkey primary key (id),
   constraint leases_arrays_parallel check (cardinality(job_ids) = cardinality(attempts)),
   constraint leases_not_empty check (cardinality(job_ids) > 0),
   constraint leases_handed_over_alone check (not is_handed_over or cardinality(job_ids) = 1),
+  constraint leases_offered_alone check (not is_offered or (cardinality(job_ids) = 1 and crashes = 0 and not is_handed_over)),
   constraint leases_suspects_alone check (crashes = 0 or cardinality(job_ids) = 1)
 ) with (
   toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0
@@ -157,6 +159,8 @@ comment on table queue.leases is
   'One row for each claimed batch: the time-limited right of one worker to run these jobs. Every write of a worker names a live lease.';
 comment on column queue.leases.is_handed_over is
   'The worker has passed the job on, to a function that tells its end itself: see queue.hand_over.';
+comment on column queue.leases.is_offered is
+  'Made by the enqueue for a worker that slept, which has not been heard of since: see queue.offer. It ends soon, and then nothing is charged.';
 comment on column queue.leases.attempts is 'The number of this attempt, for each of job_ids.';
 
 create table queue.dead_letters (
@@ -229,10 +233,18 @@ comment on column queue.workers.type_names is 'Types it has handlers for; null: 
 create unlogged table queue.bells (
   queue_id integer not null,
   worker_id integer not null,
-  constraint bells_pkey primary key (queue_id, worker_id)
+  type_ids integer[],
+  channel text,
+  offer_ms integer,
+  constraint bells_pkey primary key (queue_id, worker_id),
+  constraint bells_offers_complete check ((channel is null) = (offer_ms is null))
 );
 comment on table queue.bells is
   'Sleeping workers that want to be woken when a job becomes ready on a queue. Unlogged: after a crash they poll until they ring again.';
+comment on column queue.bells.type_ids is 'Types that the worker runs; null: any.';
+comment on column queue.bells.channel is
+  'Where the worker takes a job without asking: known to it alone, because anybody may LISTEN. Null: it only wants to be woken.';
+comment on column queue.bells.offer_ms is 'How long it has to begin with such a job.';
 comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker.';
 
 create unlogged table queue.sweeps (

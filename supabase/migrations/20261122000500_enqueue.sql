@@ -1,8 +1,8 @@
 -- Enqueue one job, in the caller's transaction.
---   (nothing) -> pending | scheduled
+--   (nothing) -> pending | scheduled | processing, where a worker waits for such a job
 -- Jobs with parents take the way of enqueue_many, which is the same for one.
 --
--- Locks: an end user's quota, then a new idempotency key's index entry, until the caller commits; nothing else.
+-- Locks: an end user's quota, then a new idempotency key's index entry, until the caller commits; bells with skip locked.
 
 create function queue.check_options(p_options jsonb)
 returns void
@@ -186,6 +186,7 @@ declare
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
   v_is_end_user boolean;
   v_is_metered boolean := false;
+  v_is_awaited boolean;
 begin
   if cardinality(p_depends_on) > 0 then
     return query select made.id, made.outcome from queue.enqueue_many(jsonb_build_array(jsonb_build_object(
@@ -204,8 +205,11 @@ begin
     end if;
   end if;
   select type.id, line.id, coalesce(tenant.id, 0), coalesce(p_max_retries, type.max_retries), line.is_fifo,
-    settings.max_payload_bytes
-  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo, v_limit
+    settings.max_payload_bytes,
+    -- What is strictly first in, first out passes through the line.
+    not line.is_fifo and not line.is_paused and exists (
+      select from queue.bells as bell where bell.queue_id = line.id and bell.channel is not null)
+  into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo, v_limit, v_is_awaited
   from queue.types as type
   join queue.queues as line on line.name = coalesce(p_queue, p_type)
   join queue.type_queues as pair on pair.type_id = type.id and pair.queue_id = line.id
@@ -256,7 +260,10 @@ begin
   if v_is_future then
     insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
     values (v_id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
-  else
+  elsif v_is_awaited is not true or not queue.offer(
+    v_id, v_now, v_type_id, v_queue_id, coalesce(p_priority, 'normal'), v_max_retries, v_payload, p_type,
+    coalesce(p_queue, p_type), p_tenant_id, p_scheduled_at, p_options)
+  then
     insert into queue.ready (id, at, queue_id, lane, type_id, priority)
     values (v_id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
     if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)

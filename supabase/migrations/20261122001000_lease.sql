@@ -247,7 +247,7 @@ begin
   where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
   order by lease.id for update;
   with extended as (
-    update queue.leases as lease set expires_at = greatest(lease.expires_at, v_expires_at)
+    update queue.leases as lease set expires_at = greatest(lease.expires_at, v_expires_at), is_offered = false
     where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
     returning lease.id, lease.job_ids
   ),
@@ -282,9 +282,7 @@ parallel safe
 set search_path = ''
 as $$
 begin
-  return (
-    select floor(extract(epoch from p_at) * 1000)::bigint
-  );
+  return floor(date_part('epoch', p_at) * 1000)::bigint;
 end;
 $$;
 comment on function queue.epoch_ms is 'A time as milliseconds since 1970, the form times have in JSON.';

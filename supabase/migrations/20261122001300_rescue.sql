@@ -6,7 +6,7 @@
 -- Which of its jobs killed the worker is unknown. So what was lost together is not charged: it goes back as suspects, each
 -- to be leased alone, and those lost again also one after the other. Whoever is lost alone is charged with the
 -- attempt. A job that may run only once (max_retries 0) is always charged: it may have begun. So is one that was handed over: no worker
--- died of it.
+-- died of it. What was only offered is not charged and not suspect: its worker has not been heard of since before the enqueue.
 --
 -- Locks: expired leases with skip locked (an extend or settle in flight keeps its lease), then children's tokens.
 
@@ -40,7 +40,7 @@ begin
   ),
   lost as (
     select expired.id as lease_id, expired.worker_id, expired.claimed_at, expired.crashes, expired.is_handed_over,
-      part.job_id, part.attempt,
+      expired.is_offered, part.job_id, part.attempt,
       expired.is_only and count(*) over (partition by expired.id) = 1 as is_alone
     from expired, unnest(expired.job_ids, expired.attempts) as part (job_id, attempt)
     where (
@@ -51,10 +51,10 @@ begin
     select lost.*, job.queue_id, job.type_id, job.priority,
       case when line.is_fifo then 0 else job.tenant_id end as lane,
       coalesce(job.scheduled_at, job.created_at) as due_at,
-      lost.is_alone or job.max_retries = 0 as is_charged,
+      charge.is_due as is_charged,
       case
         when exists (select from queue.cancellations as request where request.job_id = lost.job_id) then 'cancelled'
-        when (lost.is_alone or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'
+        when charge.is_due and lost.attempt > job.max_retries then 'failed'
         else 'pending'
       end::queue.job_status as to_status,
       jsonb_build_object(
@@ -64,26 +64,33 @@ begin
           else format('worker %s did not finish, extend or release its lease in time', worker.name)
         end
       ) as error,
-      type.name as type_name
+      type.name as type_name, worker.name as worker_name
     from lost
     join queue.jobs as job on job.id = lost.job_id
+    cross join lateral (
+      select not lost.is_offered and (lost.is_alone or job.max_retries = 0) as is_due
+    ) as charge
     join queue.types as type on type.id = job.type_id
     join queue.queues as line on line.id = job.queue_id
     left join queue.workers as worker on worker.id = lost.worker_id
   ),
   run as (
     insert into queue.runs (
-      job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, fingerprint, error
+      job_id, lease_id, started_at, finished_at, worker_id, outcome, to_status, attempt, fingerprint, reason, error
     )
-    select verdict.job_id, verdict.lease_id, least(verdict.claimed_at, v_now), v_now, verdict.worker_id, 'lost',
-      verdict.to_status, verdict.attempt, queue.fingerprint(verdict.type_name, '{"name": "LeaseExpired"}'), verdict.error
+    select verdict.job_id, verdict.lease_id, least(verdict.claimed_at, v_now), v_now, verdict.worker_id,
+      case when verdict.is_offered then 'released' else 'lost' end::queue.run_outcome, verdict.to_status, verdict.attempt,
+      case when not verdict.is_offered then queue.fingerprint(verdict.type_name, '{"name": "LeaseExpired"}') end,
+      case when verdict.is_offered then format('worker %s, to which it was offered, did not answer', verdict.worker_name) end,
+      case when not verdict.is_offered then verdict.error end
     from verdict
     returning job_id, to_status
   ),
   back as (
     insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
     select verdict.job_id, verdict.due_at, verdict.queue_id, verdict.lane, verdict.type_id, verdict.priority,
-      verdict.attempt - case when verdict.is_charged then 0 else 1 end, least(verdict.crashes + 1, 32767)
+      verdict.attempt - case when verdict.is_charged then 0 else 1 end,
+      case when verdict.is_offered then 0 else least(verdict.crashes + 1, 32767) end
     from verdict where verdict.to_status = 'pending'
   )
   select array_agg(run.job_id order by run.job_id), array_agg(run.to_status order by run.job_id)

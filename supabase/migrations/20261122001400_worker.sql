@@ -57,6 +57,24 @@ end;
 $$;
 comment on function queue.heartbeat_worker is 'A worker''s sign of life; false when its row was pruned and it must register again.';
 
+create function queue.disarm_bells(p_worker integer)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  -- Not those that an enqueue holds: its job is on its way already, and its transaction may be long.
+  delete from queue.bells
+  where ctid = any (array(
+    select bell.ctid from queue.bells as bell where bell.worker_id = p_worker for update skip locked
+  ));
+end;
+$$;
+comment on function queue.disarm_bells is 'This worker takes no more jobs: none shall ring for it or be offered to it.';
+
 create function queue.unregister_worker(p_worker integer)
 returns void
 language plpgsql
@@ -65,7 +83,12 @@ security definer
 set search_path = ''
 as $$
 begin
-  delete from queue.bells as bell where bell.worker_id = p_worker;
+  perform queue.disarm_bells(p_worker);
+  -- What is on its way to it will find nobody.
+  perform queue.settle((
+    select jsonb_agg(jsonb_build_object('lease', lease.id, 'id', lease.job_ids[1], 'outcome', 'released'))
+    from queue.leases as lease where lease.worker_id = p_worker and lease.is_offered
+  ));
   update queue.workers as worker
   set is_registered = false, seen_at = queue.clock()
   where worker.id = p_worker;
@@ -73,7 +96,9 @@ end;
 $$;
 comment on function queue.unregister_worker is 'Signs a worker out: it has stopped in good order.';
 
-create function queue.arm_bells(p_worker integer, p_queue_ids integer[], p_type_ids integer[])
+create function queue.arm_bells(
+  p_worker integer, p_queue_ids integer[], p_type_ids integer[], p_channel text default null, p_offer_ms integer default null
+)
 returns void
 language plpgsql
 volatile
@@ -86,8 +111,24 @@ as $$
 begin
   -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.
   perform set_config('synchronous_commit', 'off', true);
-  insert into queue.bells (queue_id, worker_id)
-  select line.id, p_worker from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)
+  -- A bell of a queue where something was pending becomes one that brings jobs.
+  if p_channel is not null then
+    delete from queue.bells
+    where ctid = any (array(
+      select bell.ctid from queue.bells as bell
+      where bell.worker_id = p_worker and bell.channel is null and not exists (
+        select from queue.ready as token where token.queue_id = bell.queue_id
+      )
+      for update skip locked
+    ));
+  end if;
+  insert into queue.bells (queue_id, worker_id, type_ids, channel, offer_ms)
+  select line.id, p_worker, p_type_ids, case when is_empty then p_channel end, case when is_empty then p_offer_ms end
+  from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)
+  -- What is pending comes first.
+  cross join lateral (
+    select not exists (select from queue.ready as token where token.queue_id = line.id)
+  ) as look (is_empty)
   where not exists (
     select from queue.bells as bell where bell.queue_id = line.id and bell.worker_id = p_worker
   )
@@ -95,7 +136,7 @@ begin
 end;
 $$;
 comment on function queue.arm_bells is
-  'This worker sleeps: the next job that becomes ready on one of these queues wakes it, once, by NOTIFY millrace.';
+  'This worker sleeps: the next job that becomes ready on one of these queues wakes it, once, by NOTIFY millrace. With a channel a new job may come to it there, leased already.';
 
 -- The answer of advance can get lost after its commit: the worker then holds leases it never heard of.
 create function queue.forget_leases(p_worker integer, p_known_leases bigint[])
@@ -111,7 +152,8 @@ begin
   select count(*) into v_count from queue.settle((
     select coalesce(jsonb_agg(jsonb_build_object('lease', lease.id, 'id', held.job_id, 'outcome', 'released')), '[]')
     from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
-    where lease.worker_id = p_worker and not lease.is_handed_over and lease.id <> all (coalesce(p_known_leases, '{}'))
+    where lease.worker_id = p_worker and not lease.is_handed_over and not lease.is_offered
+      and lease.id <> all (coalesce(p_known_leases, '{}'))
   ));
   return v_count;
 end;

@@ -1,7 +1,9 @@
 -- The step of a long-lived worker: what it finished is settled and its next jobs are claimed, in one call.
 --   processing -> completed, scheduled, pending, failed or cancelled; pending -> processing
 --
--- Locks: leases in id order, children's tokens, then tokens of the claim with skip locked.
+-- Who finds nothing to claim looks for leases that ran out: processing -> pending, failed or cancelled.
+--
+-- Locks: leases in id order, children's tokens, then tokens of the claim or expired leases, with skip locked.
 
 create function queue.squeeze(p_values bigint[])
 returns bigint[]
@@ -225,6 +227,7 @@ declare
   v_retries json := json_build_object();
   v_next_due_in_ms numeric;
   v_is_alone boolean := false;
+  v_now timestamptz;
 begin
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
   if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
@@ -308,8 +311,13 @@ begin
     from queue.scheduled as token where token.id = any (v_rest_ids);
   end if;
   if v_ids is null and p_limit > 0 then
-    select greatest(0, ceil(extract(epoch from token.at - queue.clock()) * 1000)) into v_next_due_in_ms
-    from queue.scheduled as token order by token.at limit 1;
+    v_now := queue.clock();
+    if exists (select from queue.leases as late where late.expires_at < v_now) and queue.rescue() > 0 then
+      v_next_due_in_ms := 0;
+    else
+      select greatest(0, ceil(extract(epoch from token.at - v_now) * 1000)) into v_next_due_in_ms
+      from queue.scheduled as token order by token.at limit 1;
+    end if;
   end if;
   return json_build_object(
     'refused', v_refused, 'lost', v_lost_wholes::text[], 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,

@@ -46,7 +46,7 @@ begin
   ));
   if cardinality(v_held.job_ids) = 1 then
     -- What it did to workers before is no longer this worker's risk.
-    update queue.leases set expires_at = v_expires_at, is_handed_over = true, crashes = 0 where id = p_lease_id;
+    update queue.leases set expires_at = v_expires_at, is_handed_over = true, is_offered = false, crashes = 0 where id = p_lease_id;
   else
     v_lease_id := nextval('queue.lease_ids');
     update queue.leases as lease

@@ -146,7 +146,7 @@ for (const candidate of CANDIDATES) {
       const controller = new AbortController();
       const heard: string[] = [];
       let listening = 0;
-      await opened.sql.listen?.("news", (payload) => heard.push(payload), {
+      await opened.sql.listen?.(["news", "more news"], (payload) => heard.push(payload), {
         signal: controller.signal,
         onListening: () => {
           listening += 1;
@@ -154,9 +154,10 @@ for (const candidate of CANDIDATES) {
       });
       assert.equal(listening, 1);
 
-      await context.db.sql`select pg_notify('news', 'one'), pg_notify('other', 'no')`;
-      await eventually(() => heard.length > 0);
-      assert.deepEqual(heard, ["one"]);
+      await context.db.sql`
+        select pg_notify('news', 'one'), pg_notify('other', 'no'), pg_notify('more news', 'two')`;
+      await eventually(() => heard.length > 1);
+      assert.deepEqual(heard, ["one", "two"]);
       controller.abort();
       await eventually(async () => {
         const left = await context.db.superSql`
@@ -169,7 +170,7 @@ for (const candidate of CANDIDATES) {
       const controller = new AbortController();
       const heard: string[] = [];
       let listening = 0;
-      await opened.sql.listen?.("again", (payload) => heard.push(payload), {
+      await opened.sql.listen?.(["again", "more"], (payload) => heard.push(payload), {
         signal: controller.signal,
         onListening: () => {
           listening += 1;
@@ -180,9 +181,10 @@ for (const candidate of CANDIDATES) {
         select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and query ilike 'listen%'`;
       await eventually(() => listening === 2);
-      await context.db.sql`select pg_notify('again', 'back')`;
-      await eventually(() => heard.length > 0);
-      assert.deepEqual(heard, ["back"]);
+      await context.db.sql`select pg_notify('again', 'back'), pg_notify('more', 'too')`;
+      await eventually(() => heard.length > 1);
+      assert.deepEqual(heard, ["back", "too"]);
+      assert.equal(listening, 2);
       controller.abort();
     });
 
@@ -287,7 +289,7 @@ describeWithDatabase("behind a pooler in transaction mode", (context) => {
         }
         assert.equal(pooled.listen, undefined);
         const { signal } = new AbortController();
-        await assert.rejects(async () => naive.listen?.("millrace", () => undefined, { signal }), {
+        await assert.rejects(async () => naive.listen?.(["millrace"], () => undefined, { signal }), {
           code: "LISTEN_UNAVAILABLE",
         });
       } finally {

@@ -31,7 +31,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
     queue.job_columns() queue.job_ids queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
     queue.lock_leases() queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.next_share()
-    queue.note() queue.parents_ended() queue.parse_jobs() queue.post_ring() queue.priority_rank()
+    queue.note() queue.offer() queue.parents_ended() queue.parse_jobs() queue.post_ring() queue.priority_rank()
     queue.promote_due() queue.pull_token() queue.purge_cron_history() queue.put_ready() queue.queues_id_seq
     queue.record_act() queue.refuse_change() queue.rescue() queue.resolve_edges() queue.ring() queue.ring_advice()
     queue.ring_edge() queue.rings_id_seq queue.routes_id_seq queue.settle() queue.sign_in() queue.single_job()
@@ -55,8 +55,8 @@ const MATRIX: Readonly<Record<string, string>> = {
   "millrace_worker execute; service_role execute": `
     claim_next_job() cleanup_stuck_jobs() complete_job() fail_job() get_next_job() queue.advance()
     queue.answer_call() queue.arm_bells() queue.arm_edge_bell() queue.claim_rows() queue.cleanup() queue.clock()
-    queue.collect_rings() queue.extend_leases() queue.forget_leases() queue.hand_over() queue.health()
-    queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs() queue.overview()
+    queue.collect_rings() queue.disarm_bells() queue.extend_leases() queue.forget_leases() queue.hand_over()
+    queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs() queue.overview()
     queue.parent_results() queue.register_worker() queue.report() queue.run_plan() queue.schema_version()
     queue.settle_by_job() queue.settle_one() queue.trigger_worker() queue.unregister_worker() queue.work_due()
     report_progress() trigger_queue_worker()`,

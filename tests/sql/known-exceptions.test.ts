@@ -38,6 +38,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "claim_rows",
       "cleanup",
       "collect_rings",
+      "disarm_bells",
       "edge_status",
       "enqueue_alike",
       "enqueue_many",
@@ -100,6 +101,7 @@ describeOnEachServer("of the functions, only these", (context) => {
   it("functions that notify, which takes a global lock at commit", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\m(pg_notify|notify)\M'`), [
       "cancel",
+      "offer",
       "ring",
     ]);
   });
@@ -143,6 +145,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.cleanup",
         "queue.clock",
         "queue.collect_rings",
+        "queue.disarm_bells",
         "queue.enqueue_alike",
         "queue.enqueue_many",
         "queue.enqueue_one",

@@ -25,6 +25,8 @@ async function rig() {
     arm: () => answered.opened,
     onArmed: () => calls.push("armed"),
     onRing: () => calls.push("rung"),
+    offerChannel: "secret",
+    onOffer: (offer) => calls.push(`offered ${offer.job[1]}`),
     onCancel: (lease, job) => calls.push(`cancel ${job} of ${lease}`),
   });
   await doorbell.run(new AbortController().signal);
@@ -63,4 +65,16 @@ test("passes on who is to be cancelled", async () => {
   hear("c:12:34");
 
   assert.deepEqual(calls, ["cancel 34 of 12"]);
+});
+
+test("hands over a job that is brought, and has rung by that", async () => {
+  const { doorbell, answered, calls, hear } = await rig();
+  answered.open();
+  await doorbell.arm();
+  calls.length = 0;
+
+  hear(JSON.stringify({ now: 1, expires_at: 2, job: ["9", "11"] }));
+
+  assert.deepEqual(calls, ["offered 11"]);
+  assert.equal(doorbell.isArmed, false);
 });

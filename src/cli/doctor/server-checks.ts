@@ -59,7 +59,7 @@ export async function checkListen(sql: Sql, stop: AbortSignal): Promise<Verdict>
   }
   const end = new AbortController();
   try {
-    await sql.listen("millrace_doctor", () => undefined, {
+    await sql.listen(["millrace_doctor"], () => undefined, {
       signal: AbortSignal.any([end.signal, stop]),
     });
     return ok("LISTEN works: workers wake at once");

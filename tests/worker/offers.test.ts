@@ -1,0 +1,233 @@
+import assert from "node:assert/strict";
+import { it, test } from "node:test";
+import { readOffer } from "../../src/db/claimed-jobs.ts";
+import { defineJob, implement } from "../../src/index.ts";
+import { DatabaseTime } from "../../src/worker/database-time.ts";
+import { eventually } from "../support/eventually.ts";
+import { describeOnEachServer } from "../support/suite.ts";
+import { gate, withWorker } from "./rig.ts";
+
+/** So long a sleep that a job can't have been found by looking for it. */
+const HOUR = 3_600_000;
+const LONG_LEASE = { leaseMs: 60_000, pollIntervalMs: HOUR };
+
+describeOnEachServer("a sleeping worker", (context) => {
+  const task = defineJob("offered");
+
+  interface Bell {
+    readonly channel: string;
+    readonly worker_id: number;
+  }
+
+  /** Resolves when a worker waits for jobs to be brought. */
+  function awaiting(): Promise<Bell> {
+    return eventually(async () => {
+      const [bell] = await context.db.superSql<Bell[]>`
+        select channel, worker_id from queue.bells where channel is not null`;
+      return bell;
+    });
+  }
+
+  async function isOffered(): Promise<boolean | undefined> {
+    const [lease] = await context.db.superSql<{ is_offered: boolean }[]>`
+      select is_offered from queue.leases`;
+    return lease?.is_offered;
+  }
+
+  it("begins with a new job without asking for it", async () => {
+    const handler = implement(task, () => isOffered());
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        // The first one makes the queue known.
+        await (await queue.enqueue(task, {})).result();
+        for (let round = 0; round < 3; round += 1) {
+          await awaiting();
+          const job = await queue.enqueue(task, { round });
+          assert.equal(await job.result({ timeoutMs: 10_000 }), true);
+        }
+      },
+      LONG_LEASE,
+    );
+  });
+
+  it("tells the handler of it all that a claim would", async () => {
+    const facts: unknown[] = [];
+    const ways: unknown[] = [];
+    const handler = implement(task, async ({ input, type, queue, tenantId, attempt }) => {
+      facts.push({ input, type, queue, tenantId, attempt });
+      ways.push(await isOffered());
+    });
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        const enqueue = async (): Promise<void> => {
+          const options = { priority: "low", tenantId: "acme", maxRetries: 7 } as const;
+          await (await queue.enqueue(task, { to: "you" }, options)).result();
+        };
+        // The first one makes the queue and the tenant known, and is claimed.
+        await enqueue();
+        await awaiting();
+        await enqueue();
+      },
+      LONG_LEASE,
+    );
+    assert.deepEqual(ways, [false, true]);
+    assert.deepEqual(facts[1], facts[0]);
+  });
+
+  it("keeps a job for as long as its handler runs", async () => {
+    // Until the lease is a common one, which is when it was extended.
+    const handler = implement(task, () =>
+      eventually(async () => ((await isOffered()) === false ? "kept" : undefined)),
+    );
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        await awaiting();
+        const job = await queue.enqueue(task, {});
+        assert.equal(await isOffered(), true);
+        assert.equal(await job.result({ timeoutMs: 10_000 }), "kept");
+      },
+      LONG_LEASE,
+    );
+  });
+
+  it("gives back what it has no slot for", async () => {
+    const blocked = gate();
+    const started = gate();
+    const other = defineJob("elsewhere");
+    const handlers = [
+      implement(task, async () => {
+        started.open();
+        await blocked.opened;
+      }),
+      implement(other, () => undefined),
+    ];
+    await withWorker(
+      context.db,
+      handlers,
+      async ({ queue, seen, status }) => {
+        await (await queue.enqueue(other, {})).result();
+        await awaiting();
+        await queue.enqueue(task, {});
+        await started.opened;
+        // The other queue has a slot, and so the bells are armed for both.
+        await (await queue.enqueue(other, {})).result();
+        await eventually(async () => {
+          const bells = await context.db.superSql`
+            select from queue.bells as bell join queue.queues as line on line.id = bell.queue_id
+            where line.name = 'offered' and bell.channel is not null`;
+          return bells.length > 0;
+        });
+        const late = await queue.enqueue(task, {});
+        await seen("released");
+        assert.equal(await status(late), "pending");
+        blocked.open();
+        await late.result({ timeoutMs: 10_000 });
+      },
+      { ...LONG_LEASE, queues: { offered: 1, elsewhere: 1 } },
+    );
+  });
+
+  it("gives back what came too late, and takes it again by a claim", async () => {
+    const handler = implement(task, () => isOffered());
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, seen }) => {
+        const { channel, worker_id: worker } = await awaiting();
+        // As by a transaction that went on for long after its enqueue.
+        const heard: string[] = [];
+        await context.db.superSql`update queue.bells set channel = 'elsewhere'`;
+        const ear = await context.db.sql.listen("elsewhere", (word) => heard.push(word));
+        const job = await queue.enqueue(task, {});
+        const offer = await eventually(() => heard.map(readOffer).find((found) => found !== null));
+        await ear.unlisten();
+        assert.equal(offer.job[1], job.id);
+        assert.ok(worker > 0);
+        const late = { ...offer, expires_at: offer.now - 1 };
+        await context.db.sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
+
+        await seen("released");
+        assert.equal(await job.result({ timeoutMs: 10_000 }), false);
+      },
+      LONG_LEASE,
+    );
+  });
+
+  it("is brought nothing once it stops", async () => {
+    const started = gate();
+    const finish = gate();
+    const handler = implement(task, async () => {
+      started.open();
+      await finish.opened;
+    });
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, worker, status }) => {
+        await awaiting();
+        await queue.enqueue(task, {});
+        await started.opened;
+        await awaiting();
+        const stopping = worker.stop({ timeoutMs: 60_000 });
+        await eventually(async () => {
+          const bells = await context.db.superSql`select from queue.bells`;
+          return bells.length === 0;
+        });
+        const next = await queue.enqueue(task, {});
+        assert.equal(await status(next), "pending");
+        finish.open();
+        assert.deepEqual(await stopping, { released: 0 });
+        await queue.cancel(next);
+      },
+      { ...LONG_LEASE, shutdownTimeoutMs: 60_000 },
+    );
+  });
+
+  for (const [what, options] of [
+    ["that serves one tenant", { tenantId: "acme" }],
+    ["that counts what each tenant has", { maxJobsPerTenant: 5 }],
+  ] as const) {
+    it(`is only woken if it is one ${what}`, async () => {
+      const handler = implement(task, () => undefined);
+      await withWorker(
+        context.db,
+        [handler],
+        async () => {
+          const bell = await eventually(async () => {
+            const [armed] = await context.db.superSql`select channel from queue.bells`;
+            return armed;
+          });
+          assert.equal(bell["channel"], null);
+        },
+        { ...LONG_LEASE, ...options },
+      );
+    });
+  }
+});
+
+test("a moment of the database is never told too late", () => {
+  const time = new DatabaseTime();
+  assert.equal(time.toLocal(1_000), -Infinity);
+
+  // Sent at 50 and answered at some time after that, when the database had 1,000.
+  time.observe(50, 1_000);
+  assert.equal(time.toLocal(1_500), 550);
+  time.observe(100, 1_040);
+  assert.equal(time.toLocal(1_500), 560);
+});
+
+test("only what queue.offer sends is read as an offer", () => {
+  assert.equal(readOffer("w:7"), null);
+  assert.equal(readOffer("{half"), null);
+  assert.deepEqual(readOffer('{"now":1,"expires_at":2,"job":[]}'), {
+    now: 1,
+    expires_at: 2,
+    job: [],
+  });
+});
