@@ -2,7 +2,7 @@ import fc from "fast-check";
 import type { TestDatabase } from "../support/database.ts";
 import { claimNextJob, getNextJob } from "./commands/claim.ts";
 import type { Steps } from "./commands/command.ts";
-import { enqueueMany, enqueueOne } from "./commands/enqueue.ts";
+import { enqueueMany, enqueueOne, sleep } from "./commands/enqueue.ts";
 import { advance, extendLeases, forgetLeases, reportProgress } from "./commands/lease.ts";
 import { cancelJob, pauseQueue, purgeJobs, redriveJobs, retryJob } from "./commands/operate.ts";
 import { completeJob, failJob, settleOne, settleUnheld } from "./commands/settle.ts";
@@ -30,6 +30,7 @@ export interface CampaignReport {
 const STEPS: readonly (readonly [times: number, step: Steps])[] = [
   [5, enqueueOne],
   [4, enqueueMany],
+  [3, sleep],
   [5, getNextJob],
   [2, claimNextJob],
   [6, advance],

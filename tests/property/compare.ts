@@ -9,8 +9,8 @@ interface Picture {
   readonly jobs: readonly (readonly [string, string, string, string, number])[];
   /** id, table, due time, attempt, crashes, open parents. */
   readonly tokens: readonly (readonly [string, string, number, number, number, number | null])[];
-  /** id, expiry, crashes, job ids, attempts. */
-  readonly leases: readonly (readonly [string, number, number, string[], number[]])[];
+  /** id, expiry, crashes, job ids, attempts, whether it is only offered. */
+  readonly leases: readonly (readonly [string, number, number, string[], number[], boolean])[];
   /** job, outcome, to, attempt, from, has an error. */
   readonly runs: readonly (readonly [string, string, string, number, string | null, boolean])[];
   /** id, attempts, redrives, errors. */
@@ -63,7 +63,7 @@ select json_build_object(
     ) as token),
   'leases', (select coalesce(json_agg(json_build_array(lease.id::text,
       (extract(epoch from lease.expires_at) * us.per_second)::bigint, lease.crashes,
-      lease.job_ids::text[], lease.attempts) order by lease.id), '[]') from us, queue.leases as lease),
+      lease.job_ids::text[], lease.attempts, lease.is_offered) order by lease.id), '[]') from us, queue.leases as lease),
   'runs', (select coalesce(json_agg(json_build_array(run.job_id::text, run.outcome, run.to_status, run.attempt,
       run.from_status, run.error is not null) order by run.job_id, run.lease_id), '[]') from queue.runs as run),
   'dead', (select coalesce(json_agg(json_build_array(dead.id::text, dead.attempts, dead.redrive_count,
@@ -118,6 +118,7 @@ function expectation(model: Model): Picture {
         lease.crashes,
         [...lease.held.keys()],
         [...lease.held.values()],
+        lease.isOffered,
       ]),
     runs: jobs.flatMap((job) =>
       job.runs.map(

@@ -76,6 +76,8 @@ export interface Lease {
   /** Jobs of it that have not ended. */
   readonly open: Set<string>;
   expiresAt: number;
+  /** Made by the enqueue for a sleeping worker, which has not extended it yet. */
+  isOffered: boolean;
 }
 
 export interface DeadLetter extends JobFacts {

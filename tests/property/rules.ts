@@ -172,13 +172,15 @@ export function rescue(model: Model): string[] {
 }
 
 function takeBack(model: Model, job: Job, lease: Lease, isAlone: boolean): void {
-  const isCharged = isAlone || job.maxRetries === 0;
+  const { isOffered } = lease;
+  const isCharged = !isOffered && (isAlone || job.maxRetries === 0);
   const isUsedUp = isCharged && job.attempts > job.maxRetries;
   const to = job.cancelRequested ? "cancelled" : isUsedUp ? "failed" : "pending";
-  job.runs.push({ outcome: "lost", to, attempt: job.attempts, from: null, hasError: true });
+  const outcome = isOffered ? "released" : "lost";
+  job.runs.push({ outcome, to, attempt: job.attempts, from: null, hasError: !isOffered });
   if (to === "pending") {
     job.at = job.scheduledAt ?? job.createdAt;
-    job.crashes = lease.crashes + 1;
+    job.crashes = isOffered ? 0 : lease.crashes + 1;
     if (!isCharged) job.attempts -= 1;
   }
   finish(model, job, to);

@@ -87,7 +87,7 @@ async function internNames(sql: TestSql): Promise<Map<string, number>> {
 
 const FORGET_ALL = `
   delete from queue.ready; delete from queue.scheduled; delete from queue.waiting; delete from queue.dependencies;
-  delete from queue.leases; delete from queue.dead_letters; delete from queue.idempotency_keys;
+  delete from queue.leases; delete from queue.bells; delete from queue.dead_letters; delete from queue.idempotency_keys;
   delete from queue.cancellations; delete from queue.progress; delete from queue.workers;
   delete from queue.runs; delete from queue.jobs;
   update queue.queues set is_paused = false, paused_at = null, paused_reason = null where is_paused;

@@ -150,6 +150,7 @@ function leasesOf(model: Model, wish: Wish, rows: readonly Claimed[]): Lease[] {
       held: new Map(held.map((row) => [row.id, row.attempt])),
       open: new Set(held.map((row) => row.id)),
       expiresAt: model.now + wish.leaseMs * 1000,
+      isOffered: false,
     };
   });
   assert.ok(leases.filter((lease) => lease.crashes === 0).length <= 1, "a batch is one lease");

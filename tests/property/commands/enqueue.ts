@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Model, pick } from "../model.ts";
-import { enqueue, type NewJob } from "../rules.ts";
-import { FIFO, MIXED, TYPES } from "../world.ts";
+import { enqueue, type NewJob, start } from "../rules.ts";
+import { FIFO, MIXED, QUEUES, TYPES, WORKERS, type World } from "../world.ts";
 import { anyOne, command, type Steps } from "./command.ts";
 
 const PRIORITIES = ["critical", "high", "normal", "low"];
+const OFFER_MS = 2_000;
 const DEFAULT_RETRIES = 3;
 const DEFAULT_BACKOFF = { baseMs: 1000, capMs: 3_600_000, jitter: 0.5 };
 
@@ -43,6 +44,8 @@ type Spec = typeof spec extends fc.Arbitrary<infer T> ? T : never;
 
 export const enqueueOne: Steps = command("enqueue", spec, async (world, model, choice) => {
   const asked = element(model, choice, 0);
+  // A job with parents, ended or not, takes another way.
+  const sleepers = asked.depends_on.length > 0 ? [] : await sleepersFor(world, choice);
   const [row] = await world.sql<{ id: string }[]>`
     select public.enqueue_job(
       ${choice.type}, '{"n": 1}', ${choice.priority}, ${asked.scheduled_at}, ${choice.tenant ?? null},
@@ -52,8 +55,72 @@ export const enqueueOne: Steps = command("enqueue", spec, async (world, model, c
 
   const known = choice.key && model.keys.get(keyOf(choice, choice.key));
   if (known !== undefined) assert.equal(row?.id, known);
-  else learn(model, [choice], [row?.id ?? "none"]);
+  else {
+    learn(model, [choice], [row?.id ?? "none"]);
+    await learnOffer(world, model, row?.id ?? "none", sleepers);
+  }
 });
+
+/** Names of the workers that take a job of this type and queue without asking. */
+async function sleepersFor(world: World, spec: Spec): Promise<string[]> {
+  const { type } = spec;
+  const queue: string = spec.queue ?? type;
+  const bells = await world.sql<{ worker: number }[]>`
+    select worker_id as worker from queue.bells
+    where channel is not null and queue_id = ${world.queueIds.get(queue) ?? -1}
+      and (type_ids is null or ${world.typeIds.get(type) ?? -1} = any (type_ids))`;
+  const names = new Map([...world.workers].map(([name, number]) => [number, name]));
+  return bells.map(({ worker }) => names.get(worker) ?? "nobody");
+}
+
+/** A job that could be claimed at once goes to one of those who sleep; which of them is not for us to say. */
+async function learnOffer(
+  world: World,
+  model: Model,
+  id: string,
+  sleepers: readonly string[],
+): Promise<void> {
+  const [lease] = await world.sql<{ id: string; worker: string }[]>`
+    select lease.id::text, worker.name as worker from queue.leases as lease
+    join queue.workers as worker on worker.id = lease.worker_id
+    where ${id}::bigint = any (lease.job_ids)`;
+  const job = model.job(id);
+  const isPlain =
+    job.status === "pending" &&
+    job.maxRetries > 0 &&
+    job.queue !== FIFO &&
+    !model.paused.has(job.queue);
+  assert.equal(lease !== undefined, isPlain && sleepers.length > 0);
+  if (!lease) return;
+  assert.ok(sleepers.includes(lease.worker));
+  start(model, {
+    id: lease.id,
+    worker: lease.worker,
+    crashes: 0,
+    held: new Map([[id, 1]]),
+    open: new Set([id]),
+    expiresAt: model.now + OFFER_MS * 1_000,
+    isOffered: true,
+  });
+}
+
+/** A worker goes to sleep: it takes the next job of these without asking, or only wants to be woken. */
+export const sleep: Steps = command(
+  "arm_bells",
+  fc.record({
+    worker: fc.constantFrom(...WORKERS),
+    queues: fc.subarray([...QUEUES], { minLength: 1 }),
+    types: fc.subarray([...TYPES], { minLength: 1 }),
+    takesJobs: fc.constantFrom(true, true, true, false),
+  }),
+  async (world, _model, { worker, queues, types, takesJobs }) => {
+    await world.sql`
+      select queue.arm_bells(${world.workers.get(worker) ?? -1},
+        ${queues.map((name) => world.queueIds.get(name) ?? -1)}::integer[],
+        ${types.map((name) => world.typeIds.get(name) ?? -1)}::integer[],
+        ${takesJobs ? `channel ${worker}` : null}, ${takesJobs ? OFFER_MS : null})`;
+  },
+);
 
 export const enqueueMany: Steps = command(
   "enqueue_jobs",

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type ClaimedColumns, toRows } from "../../../src/db/claimed-jobs.ts";
 import { type Lease, type Model, pick } from "../model.ts";
-import { type Settlement, settle } from "../rules.ts";
+import { rescue, type Settlement, settle } from "../rules.ts";
 import { WORKERS } from "../world.ts";
 import { type Claimed, leaseSeconds, someQueues, someTypes, took } from "./claim.ts";
 import { anyOne, command, heldChoice, pickHeld, type Steps, sortIds } from "./command.ts";
@@ -29,6 +29,7 @@ export const extendLeases: Steps = command(
     );
     for (const lease of alive) {
       lease.expiresAt = Math.max(lease.expiresAt, model.now + seconds * 1_000_000);
+      lease.isOffered = false;
     }
   },
 );
@@ -49,7 +50,7 @@ export const forgetLeases: Steps = command(
       select queue.forget_leases(${world.workers.get(worker) ?? -1}, ${kept}::bigint[]) as count`;
 
     const items = [...model.leases.values()]
-      .filter((lease) => lease.worker === worker && !kept.includes(lease.id))
+      .filter((lease) => lease.worker === worker && !lease.isOffered && !kept.includes(lease.id))
       .flatMap((lease) => [...lease.open].map((id) => ({ lease: lease.id, id })));
     const how: Settlement = { outcome: "released" };
     settle(
@@ -174,6 +175,8 @@ export const advance: Steps = command(
         (job): Claimed => ({ lease_id: job[0], id: job[1], attempt: job[7] }),
       ),
     );
+    // Who finds nothing looks for what was lost.
+    if (choice.limit > 0 && answer.jobs === null) rescue(model);
   },
 );
 
