@@ -11,6 +11,7 @@ import { EDGE_MUTANTS } from "./mutants/edge.ts";
 import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
 import { LOCK_MUTANTS } from "./mutants/locks.ts";
 import type { Mutant } from "./mutants/mutant.ts";
+import { OFFER_MUTANTS } from "./mutants/offers.ts";
 import { type Outcome, runMutant, runTest } from "./mutants/run-mutant.ts";
 import { SETTLE_MUTANTS } from "./mutants/settle.ts";
 import { TYPESCRIPT_MUTANTS } from "./mutants/typescript.ts";
@@ -23,6 +24,7 @@ const MUTANTS: readonly Mutant[] = [
   ...LOCK_MUTANTS,
   ...UPKEEP_MUTANTS,
   ...ENQUEUE_MUTANTS,
+  ...OFFER_MUTANTS,
   ...ACCESS_MUTANTS,
   ...DOORBELL_MUTANTS,
   ...EDGE_MUTANTS,

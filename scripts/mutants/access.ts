@@ -76,8 +76,8 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a role that inherits from authenticated enqueues what it likes, for any tenant",
     FOUNDATION,
     [
-      "return nullif(current_setting('request.jwt.claims', true), '') is not null\n    and exists",
-      "return false\n    and exists",
+      "return exists (\n    select from pg_catalog.pg_roles as known\n    where known.rolname in ('anon'",
+      "return false and exists (\n    select from pg_catalog.pg_roles as known\n    where known.rolname in ('anon'",
     ],
     [sqlTest("access-tenants")],
   ),

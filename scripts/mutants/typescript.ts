@@ -41,7 +41,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "leases-not-extended",
     "a handler that takes longer than its lease loses its job",
     "src/worker/upkeep.ts",
-    ["if (!signal.aborted) await extend(parts);", ""],
+    ["if (isDue && !signal.aborted) await extend(parts);", ""],
     [workerTest("interruption")],
   ),
   plant(

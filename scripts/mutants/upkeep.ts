@@ -28,24 +28,21 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     "rescuer-ignores-max-retries",
     "a job that kills its workers is tried for ever",
     RESCUE,
-    [
-      "when (lost.is_alone or job.max_retries = 0) and lost.attempt > job.max_retries then 'failed'",
-      "",
-    ],
+    ["when charge.is_due and lost.attempt > job.max_retries then 'failed'", ""],
     [sqlTest("rescue")],
   ),
   plant(
     "batch-charged",
     "all jobs of a lost batch lose an attempt for the one that killed the worker",
     RESCUE,
-    ["lost.is_alone or job.max_retries = 0 as is_charged", "true as is_charged"],
+    ["charge.is_due as is_charged", "true as is_charged"],
     [sqlTest("rescue")],
   ),
   plant(
     "single-attempt-repeated",
     "a job that may run only once is run again after its batch was lost",
     RESCUE,
-    ["when (lost.is_alone or job.max_retries = 0) and", "when lost.is_alone and"],
+    ["when charge.is_due and", "when lost.is_alone and"],
     [sqlTest("rescue")],
   ),
   plant(

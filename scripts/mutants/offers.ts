@@ -1,0 +1,140 @@
+import { type Mutant, migration, PROPERTY, plant, sqlTest } from "./mutant.ts";
+
+const OFFERS = migration("offers");
+const ENQUEUE = migration("enqueue");
+const RESCUE = migration("rescue");
+const WORKER = migration("worker");
+const OFFERS_TEST = "tests/worker/offers.test.ts";
+
+/** Bugs in the way of a job from its enqueue straight to a sleeping worker. */
+export const OFFER_MUTANTS: readonly Mutant[] = [
+  plant(
+    "offered-any-type",
+    "a worker is brought a job of a type that it does not run",
+    OFFERS,
+    ["and (bell.type_ids is null or p_type_id = any (bell.type_ids))", ""],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offered-once-only",
+    "a job that may run only once is brought to a worker that may be gone",
+    OFFERS,
+    ["if p_max_retries = 0 or", "if"],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offered-too-large",
+    "an enqueue fails because its job does not fit into a notification",
+    OFFERS,
+    ["or octet_length(p_payload::text) > 5000", ""],
+    [sqlTest("offers")],
+  ),
+  plant(
+    "offered-while-paused",
+    "a job of a paused queue is brought to a worker",
+    ENQUEUE,
+    ["not line.is_fifo and not line.is_paused and exists", "not line.is_fifo and exists"],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offered-out-of-order",
+    "a new job of a queue that is first in, first out overtakes older ones",
+    ENQUEUE,
+    ["not line.is_fifo and not line.is_paused and exists", "not line.is_paused and exists"],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offered-before-pending",
+    "a worker is brought new jobs while older ones are pending",
+    WORKER,
+    [
+      "select not exists (select from queue.ready as token where token.queue_id = line.id)",
+      "select true",
+    ],
+    [sqlTest("offers")],
+  ),
+  plant(
+    "bell-never-brings-again",
+    "a bell that was armed while jobs were pending never brings one",
+    WORKER,
+    ["if p_channel is not null then", "if false then"],
+    [sqlTest("offers")],
+  ),
+  plant(
+    "unanswered-offer-charged",
+    "a job loses an attempt to a worker that was gone before",
+    RESCUE,
+    ["select not lost.is_offered and (", "select ("],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "unanswered-offer-suspect",
+    "a job that was brought to a worker that was gone is taken for one that kills workers",
+    RESCUE,
+    ["case when verdict.is_offered then 0 else least(", "case when false then 0 else least("],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "unanswered-offer-waits",
+    "who finds no work does not look for jobs that nobody answers for",
+    migration("advance"),
+    ["late.expires_at < v_now) and queue.rescue() > 0", "late.expires_at < v_now) and false"],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offer-never-confirmed",
+    "a job that kills its workers is never charged, because its lease stays an offer",
+    migration("lease"),
+    [", is_offered = false", ""],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offer-forgotten",
+    "after an outage a job is given back that is on its way to the worker, and runs twice",
+    WORKER,
+    ["and not lease.is_handed_over and not lease.is_offered", "and not lease.is_handed_over"],
+    [sqlTest("offers"), PROPERTY],
+  ),
+  plant(
+    "offer-left-at-sign-out",
+    "a job that is on its way to a worker that stops waits until its lease runs out",
+    WORKER,
+    ["where lease.worker_id = p_worker and lease.is_offered", "where false"],
+    [sqlTest("offers")],
+  ),
+  plant(
+    "late-offer-run",
+    "a worker runs a job that was brought so late that somebody else may have it",
+    "src/worker/offers.ts",
+    ["&& deadline > settings.clock.now()", ""],
+    [OFFERS_TEST],
+  ),
+  plant(
+    "offer-over-capacity",
+    "a worker keeps a job that it has no slot for",
+    "src/worker/offers.ts",
+    ["if (isFree && !phase.isStopping", "if (!phase.isStopping"],
+    [OFFERS_TEST],
+  ),
+  plant(
+    "offer-lapses",
+    "a job that was brought is lost when its handler takes longer than the offer",
+    "src/worker/upkeep.ts",
+    ["Math.min(leaseMs, OFFER_MS) / 3", "leaseMs / 3"],
+    [OFFERS_TEST],
+  ),
+  plant(
+    "asleep-after-offer",
+    "a worker that was brought a job is not brought the next",
+    "src/worker/offers.ts",
+    ["void armBell(parts).then((isArmed) => {\n    if (!isArmed) lane.stir();\n  });", ""],
+    [OFFERS_TEST],
+  ),
+  plant(
+    "offers-after-stop",
+    "a worker that stops is brought jobs all the same",
+    "src/worker/engine.ts",
+    ["    this.#disarm();\n", ""],
+    [OFFERS_TEST],
+  ),
+];
