@@ -124,13 +124,6 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     [OFFERS_TEST],
   ),
   plant(
-    "asleep-after-offer",
-    "a worker that was brought a job is not brought the next",
-    "src/worker/offers.ts",
-    ["void armBell(parts).then((isArmed) => {\n    if (!isArmed) lane.stir();\n  });", ""],
-    [OFFERS_TEST],
-  ),
-  plant(
     "offers-after-stop",
     "a worker that stops is brought jobs all the same",
     "src/worker/engine.ts",

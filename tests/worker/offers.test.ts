@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { it, test } from "node:test";
-import { readOffer } from "../../src/db/claimed-jobs.ts";
+import { type Offer, readOffer } from "../../src/db/claimed-jobs.ts";
 import { defineJob, implement } from "../../src/index.ts";
 import { DatabaseTime } from "../../src/worker/database-time.ts";
+import type { Lane } from "../../src/worker/lane.ts";
+import { takeOffer } from "../../src/worker/offers.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
@@ -79,10 +81,12 @@ describeOnEachServer("a sleeping worker", (context) => {
   });
 
   it("keeps a job for as long as its handler runs", async () => {
-    // Until the lease is a common one, which is when it was extended.
-    const handler = implement(task, () =>
-      eventually(async () => ((await isOffered()) === false ? "kept" : undefined)),
-    );
+    let runs = 0;
+    const handler = implement(task, () => {
+      runs += 1;
+      // Until the lease is a common one, which is when it was extended.
+      return eventually(async () => ((await isOffered()) === false ? "kept" : undefined));
+    });
     await withWorker(
       context.db,
       [handler],
@@ -91,6 +95,7 @@ describeOnEachServer("a sleeping worker", (context) => {
         const job = await queue.enqueue(task, {});
         assert.equal(await isOffered(), true);
         assert.equal(await job.result({ timeoutMs: 10_000 }), "kept");
+        assert.equal(runs, 1);
       },
       LONG_LEASE,
     );
@@ -209,6 +214,27 @@ describeOnEachServer("a sleeping worker", (context) => {
       );
     });
   }
+});
+
+test("what a worker has no slot for goes back at once, and does not wait for one", () => {
+  const given: unknown[] = [];
+  const attempt = { id: "11" };
+  const lane = { name: "*", hasFreeSlot: false, buffered: 0 };
+  const time = new DatabaseTime();
+  time.observe(0, 0);
+  const parts = {
+    settings: { clock: { now: () => 1 } },
+    phase: { isStopping: false, workCount: 0 },
+    intake: { claimed: () => [attempt] },
+    executor: { fill: () => given.push("filled") },
+    verdicts: { giveBack: (back: unknown) => given.push(back) },
+    time,
+  };
+  const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
+
+  takeOffer(offer as unknown as Offer, [lane] as unknown as Lane[], parts as never);
+
+  assert.deepEqual(given, [attempt]);
 });
 
 test("a moment of the database is never told too late", () => {
