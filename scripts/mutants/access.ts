@@ -75,10 +75,7 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "own-roles-trusted",
     "a role that inherits from authenticated enqueues what it likes, for any tenant",
     FOUNDATION,
-    [
-      "return nullif(current_setting('request.jwt.claims', true), '') is not null\n    and exists",
-      "return false\n    and exists",
-    ],
+    ["if nullif(current_setting('request.jwt.claims', true), '') is null then", "if true then"],
     [sqlTest("access-tenants")],
   ),
   plant(
