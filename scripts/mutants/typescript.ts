@@ -83,6 +83,13 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     [workerTest("economy")],
   ),
   plant(
+    "commits-shared-by-halves",
+    "callers that enqueue one job after the other wait for two calls, the others' and their own",
+    "src/client/shared-commits.ts",
+    ["      await turn();\n", ""],
+    ["tests/client/shared-commits.test.ts"],
+  ),
+  plant(
     "broken-client-kept",
     "a connection broke, and what the driver is asked meanwhile is never answered",
     "src/db/sqlstate.ts",

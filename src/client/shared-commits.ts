@@ -1,4 +1,5 @@
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { turn } from "../core/turn.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
 
@@ -13,9 +14,12 @@ interface Waiting {
 }
 
 /**
- * Lets jobs that are enqueued at the same time share a statement and its commit. A job that comes alone is sent at once, so nobody
- * waits for company; what comes while a call is under way gathers, so the more there is to do, the larger the batches. Each
- * caller gets the answer for its own job: when a shared call is refused, its jobs are sent one by one.
+ * Lets jobs that are enqueued at the same time share a statement and its commit. Nobody waits for company longer than for a turn of
+ * the event loop; what comes while a call is under way gathers, so the more there is to do, the larger the batches. Each caller gets
+ * the answer for its own job: when a shared call is refused, its jobs are sent one by one.
+ *
+ * The turn lets those in who enqueue their next job as soon as the last one is answered. Without it ten such callers fall into two
+ * groups that wait for each other, of one and of nine.
  *
  * Only jobs of one type, queue and tenant are put together, and none with a key or with parents: a call may have to wait for another
  * transaction that is just making a new name or key, and nobody shall wait who would not have to wait alone.
@@ -37,16 +41,17 @@ export class SharedCommits {
       const key = JSON.stringify([job.type, job.queue, job.tenantId]);
       const waiting = this.#gathering.get(key);
       if (waiting) waiting.push({ job, resolve, reject });
-      else void this.#send(key, [{ job, resolve, reject }]);
+      else void this.#send(key, { job, resolve, reject });
     });
   }
 
   /** Never rejects. */
-  async #send(key: string, first: readonly Waiting[]): Promise<void> {
-    const waiting: Waiting[] = [];
+  async #send(key: string, first: Waiting): Promise<void> {
+    const waiting = [first];
     this.#gathering.set(key, waiting);
-    for (let batch = first; batch.length > 0; batch = waiting.splice(0, fitting(waiting))) {
-      await this.#call(batch);
+    while (waiting.length > 0) {
+      await turn();
+      await this.#call(waiting.splice(0, fitting(waiting)));
     }
     this.#gathering.delete(key);
   }

@@ -1,4 +1,4 @@
-import { callJson, numberArray } from "./call.ts";
+import { callJson, callText, numberArray } from "./call.ts";
 import { idsFrom } from "./id-runs.ts";
 import type { Queryable } from "./sql.ts";
 
@@ -29,14 +29,17 @@ export interface MadeJob {
   readonly outcome: "created" | "existing";
 }
 
+/** A time ($4), or a delay ($5) by the database's clock, which is not asked without need. */
+const SCHEDULED_AT = `coalesce($4::text::timestamptz, case when $5::text is not null
+         then queue.clock() + $5::text::double precision * interval '1 millisecond' end)`;
+
 export async function enqueueOne(db: Queryable, job: NewJob): Promise<MadeJob> {
   return (await callJson(
     db,
     `select json_build_object('id', made.id::text, 'outcome', made.outcome)::text
      from queue.enqueue_one(p_type => $1::text, p_payload => $2::text::jsonb,
        p_priority => coalesce($3::text, 'normal'),
-       p_scheduled_at => coalesce($4::text::timestamptz,
-         queue.clock() + $5::text::double precision * interval '1 millisecond'),
+       p_scheduled_at => ${SCHEDULED_AT},
        p_tenant_id => $6::text, p_queue => $7::text, p_max_retries => $8::text::integer,
        p_depends_on => $9::text::bigint[], p_idempotency_key => $10::text,
        p_options => $11::text::jsonb) as made`,
@@ -97,17 +100,15 @@ async function enqueueAlike(
   job: NewJob,
   jobs: readonly NewJob[],
 ): Promise<MadeJob[]> {
-  const made = (await callJson(
+  const made = await callText(
     db,
     `select case when made.ids[cardinality(made.ids)] - made.ids[1] + 1 = cardinality(made.ids)
-         then json_build_object('first', made.ids[1]::text)
-         else json_build_object('ids', made.ids::text[]) end::text
-     from queue.enqueue_alike(p_type => $1::text, p_payloads => $2::text::jsonb,
+         then made.ids[1]::text else made.ids::text end
+     from (select queue.enqueue_alike(p_type => $1::text, p_payloads => $2::text::jsonb,
        p_priority => coalesce($3::text, 'normal'),
-       p_scheduled_at => coalesce($4::text::timestamptz,
-         queue.clock() + $5::text::double precision * interval '1 millisecond'),
+       p_scheduled_at => ${SCHEDULED_AT},
        p_tenant_id => $6::text, p_queue => $7::text, p_max_retries => $8::text::integer,
-       p_options => $9::text::jsonb) as made (ids)`,
+       p_options => $9::text::jsonb) as ids) as made`,
     [
       job.type,
       `[${jobs.map(({ payload }) => payload).join(",")}]`,
@@ -119,8 +120,11 @@ async function enqueueAlike(
       job.maxRetries === undefined ? null : String(job.maxRetries),
       job.options ? JSON.stringify(job.options) : null,
     ],
-  )) as { first: string; ids?: undefined } | { ids: string[] };
-  const ids = made.ids ?? idsFrom(made.first, jobs.length);
+  );
+  // All of the ids as Postgres writes an array, or where they follow on each other the first.
+  const ids = made?.startsWith("{")
+    ? made.slice(1, -1).split(",")
+    : idsFrom(made ?? "", jobs.length);
   return ids.map((id) => ({ id, outcome: "created" }));
 }
 

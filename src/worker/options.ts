@@ -38,12 +38,12 @@ export interface WorkerOptions {
   /**
    * The most jobs a queue's share of the worker holds beyond those that run. The worker takes fewer when handlers are slow: a job
    * shall not wait here for longer than half a second, or a tenth of the lease. 0 claims no more jobs than there are slots; batch
-   * handlers beside others then get small batches. @default 1000
+   * handlers beside others then get small batches. @default 2000
    */
   readonly prefetch?: number;
   /** How long a claim holds without a sign of life; it is extended three times as often. @default 30_000 */
   readonly leaseMs?: number;
-  /** The longest sleep between two looks for work. @default 1_000 */
+  /** The longest sleep between two looks for work. @default 2_000 */
   readonly pollIntervalMs?: number;
   /** How long finished jobs may wait for company before they are written. @default 5 */
   readonly settleDelayMs?: number;
@@ -131,7 +131,7 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
 }
 
 function toLanes(
-  { queues, concurrency, prefetch = 1_000 }: WorkerOptions,
+  { queues, concurrency, prefetch = 2_000 }: WorkerOptions,
   routes: ReadonlyMap<string, Route>,
   leaseMs: number,
 ): LaneSettings[] {

@@ -134,6 +134,7 @@ begin
   if v_role in ('anon', 'authenticated') then
     return true;
   end if;
+  -- Apart from what reads tables, which costs more to begin with than all the rest: most callers bring no JWT.
   if coalesce(current_setting('request.jwt.claims', true), '') = '' then
     return false;
   end if;

@@ -23,12 +23,15 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
+  v_count integer := case when jsonb_typeof(p_payloads) = 'array' then jsonb_array_length(p_payloads) end;
   v_limit integer;
   v_rank smallint := queue.priority_rank(coalesce(p_priority, 'normal'));
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
+  v_born queue.job_status := case when v_is_future then 'scheduled' else 'pending' end;
   v_type_id integer;
   v_queue_id integer;
   v_is_fifo boolean;
+  v_lane integer;
   v_tenant_id integer;
   v_max_retries smallint;
   v_large jsonb;
@@ -36,10 +39,8 @@ declare
   v_is_end_user boolean := queue.is_end_user();
   v_is_metered boolean := false;
 begin
-  if jsonb_typeof(p_payloads) is distinct from 'array' or jsonb_array_length(p_payloads) > 100000 then
-    raise exception 'invalid jobs: %', coalesce(
-      case when jsonb_typeof(p_payloads) = 'array' then format('%s payloads in one call', jsonb_array_length(p_payloads)) end,
-      'the payloads must be a JSON array')
+  if v_count is null or v_count > 100000 then
+    raise exception 'invalid jobs: %', coalesce(v_count || ' payloads in one call', 'the payloads must be a JSON array')
       using errcode = 'MR015', detail = 'Expected an array of up to 100000 payloads.', hint = 'Make several calls.';
   end if;
   if v_is_end_user then
@@ -64,7 +65,7 @@ begin
   if p_options is not null then
     perform queue.check_options(p_options);
   end if;
-  if jsonb_array_length(p_payloads) = 0 then
+  if v_count = 0 then
     return array[]::bigint[];
   end if;
   if v_type_id is null or (v_tenant_id = 0 and p_tenant_id is not null) then
@@ -73,10 +74,21 @@ begin
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
     v_limit := (select settings.max_payload_bytes from queue.settings);
   end if;
+  -- None is larger than all of them. The empty path unpacks what comes compressed from a table.
+  if pg_column_size(p_payloads #> '{}') > v_limit then
+    select item.payload into v_large
+    from jsonb_array_elements(p_payloads) as item (payload)
+    where pg_column_size(item.payload) > v_limit
+    limit 1;
+    if v_large is not null then
+      perform queue.check_job(v_large, 'normal', null, null, null);
+    end if;
+  end if;
   if v_is_end_user then
     v_is_metered := queue.hold_quota(v_tenant_id);
   end if;
 
+  v_lane := case when v_is_fifo then 0 else v_tenant_id end;
   with input as materialized (
     select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
   ),
@@ -84,34 +96,28 @@ begin
     insert into queue.jobs (
       id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload, options
     )
-    select input.id, v_now, p_scheduled_at, v_type_id, v_queue_id, v_tenant_id,
-      case when v_is_future then 'scheduled' else 'pending' end::queue.job_status,
-      v_max_retries, v_rank, input.payload, p_options
+    select input.id, v_now, p_scheduled_at, v_type_id, v_queue_id, v_tenant_id, v_born, v_max_retries, v_rank,
+      input.payload, p_options
     from input
+  ),
+  token as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+    select input.id, v_now, v_queue_id, v_lane, v_type_id, v_rank from input where not v_is_future
   )
-  select array_agg(input.id), (array_agg(input.payload) filter (where pg_column_size(input.payload) > v_limit))[1]
-  into v_ids, v_large
-  from input;
-  if v_large is not null then
-    perform queue.check_job(v_large, 'normal', null, null, null);
-  end if;
+  select array_agg(input.id) into v_ids from input;
   if v_is_metered then
     perform queue.charge_quota(v_tenant_id, v_ids);
   end if;
 
   if v_is_future then
     insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
-    select made.id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
-    from unnest(v_ids) as made (id);
+    select made.id, p_scheduled_at, v_queue_id, v_lane, v_type_id, v_rank from unnest(v_ids) as made (id);
     return v_ids;
   end if;
-  insert into queue.ready (id, at, queue_id, lane, type_id, priority)
-  select made.id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank
-  from unnest(v_ids) as made (id);
   if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
     or exists (select from queue.bells as bell where bell.queue_id = 0)
   then
-    perform queue.ring(v_queue_id, cardinality(v_ids));
+    perform queue.ring(v_queue_id, v_count);
   end if;
   return v_ids;
 end;

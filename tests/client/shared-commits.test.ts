@@ -93,6 +93,17 @@ describeOnEachServer("jobs that are enqueued at the same time", (context) => {
     assert.equal((await Promise.all(held.waiting)).length, 3);
   });
 
+  it("share a statement each time when ten loops enqueue the next job after the last", async () => {
+    statements.length = 0;
+
+    const loop = async (): Promise<void> => {
+      for (let n = 0; n < 5; n++) await queue.enqueue(plain, { n });
+    };
+    await Promise.all(Array.from({ length: 10 }, loop));
+
+    assert.equal(statements.length, 5);
+  });
+
   it("go alone when they come alone", async () => {
     statements.length = 0;
 

@@ -147,6 +147,12 @@ describeOnEachServer("enqueue_alike", (context) => {
     assert.equal((await context.db.sql`select from queue.ready`).length, 1);
   });
 
+  it("takes payloads that are within the limit each, however large they are together", async () => {
+    const ids = await enqueue("known", Array(3).fill("x".repeat(500_000)));
+
+    assert.equal(ids.length, 3);
+  });
+
   it("holds end users to their tenant, to public types, and to the type's own queue", async () => {
     const { sql } = context.db;
     await enqueue("open", [{}]);
