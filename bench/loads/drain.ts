@@ -1,9 +1,14 @@
-// A backlog drained by worker processes with a handler per job that does nothing; and the same with payloads of 1 KiB.
+// A backlog drained by worker processes with a handler per job that does nothing: as it came, after its tables were analyzed, and with
+// payloads of 1 KiB.
 
 import { drain as drainStage } from "../drain.ts";
 import { type Load, USAGE_COLUMNS } from "./load.ts";
 
-function drainLoad(name: string, about: string, payloadBytes?: number): Load {
+function drainLoad(
+  name: string,
+  about: string,
+  { payloadBytes, isAnalyzed = false }: { payloadBytes?: number; isAnalyzed?: boolean } = {},
+): Load {
   return {
     name,
     about,
@@ -14,10 +19,16 @@ function drainLoad(name: string, about: string, payloadBytes?: number): Load {
     run: (setStage, { value: workers }, { jobs }) =>
       setStage(async (stage) => {
         await stage.fill({ jobs, ...(payloadBytes !== undefined && { payloadBytes }) });
+        if (isAnalyzed) await stage.analyze();
         return { ...(await drainStage(stage, { jobs, workers })) };
       }),
   };
 }
 
 export const drain = drainLoad("drain", "a backlog, until the end of the last job is written");
-export const drain1k = drainLoad("drain-1k", "the same with payloads of 1 KiB", 1_024);
+export const drainAnalyzed = drainLoad("drain-analyzed", "the same once the tables were analyzed", {
+  isAnalyzed: true,
+});
+export const drain1k = drainLoad("drain-1k", "the same with payloads of 1 KiB", {
+  payloadBytes: 1_024,
+});

@@ -1,7 +1,7 @@
 // The loads there are, in the order they run.
 
 import { besideFuture, besideLow } from "./beside.ts";
-import { drain, drain1k } from "./drain.ts";
+import { drain, drain1k, drainAnalyzed } from "./drain.ts";
 import { enqueueBulk } from "./enqueue-bulk.ts";
 import { enqueueOne } from "./enqueue-one.ts";
 import { failing } from "./failing.ts";
@@ -17,6 +17,7 @@ export const knownLoads: readonly Load[] = [
   enqueueOne,
   enqueueBulk,
   drain,
+  drainAnalyzed,
   drain1k,
   latency,
   latencyHalfLoad,
