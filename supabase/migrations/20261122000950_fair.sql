@@ -3,9 +3,8 @@
 --
 -- Locks: tokens of ready with skip locked.
 
--- One turn for each of the next lanes, which a loose index scan finds; another claim that is at the same lanes gets what comes next
--- in them. It looks at more lanes than it needs when it needs few: a claim must not come back empty because others are just
--- emptying the first lanes it meets.
+-- One turn for each of the next lanes: each step of a loose index scan reads and locks up to p_turn tokens after the lane that was met last. What
+-- a lane leaves over of its turn goes to the lanes after it. Another claim that is at the same lanes gets what comes next in them.
 create function queue.take_turns(
   p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[],
   p_turn integer, p_limit integer,
@@ -21,26 +20,28 @@ set enable_sort = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_window integer := greatest(ceil(p_limit / p_turn::double precision), 16);
-  v_lanes integer[] := queue.lanes(p_queue_id, p_priority, p_after, p_until, p_type_ids, v_window);
 begin
-  with taken as (
-    delete from queue.ready
-    where ctid = any (array(
-      select head.ctid
-      from unnest(v_lanes) as lane (id)
-      cross join lateral (
-        select token.ctid from queue.ready as token
-        where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = lane.id
-          and token.crashes < 2
+  with recursive turn as (
+    select 0 as n, p_after as lane, null::tid[] as tokens
+    union all
+    select turn.n + next.n, next.lane, next.tokens
+    from turn cross join lateral (
+      select count(*)::integer as n, max(head.lane) as lane, array_agg(head.ctid) as tokens
+      from (
+        select token.ctid, token.lane from queue.ready as token
+        where token.queue_id = p_queue_id and token.priority = p_priority
+          and token.lane > turn.lane and token.lane <= p_until and token.crashes < 2
           and (p_type_ids is null or token.type_id = any (p_type_ids))
-        order by token.at, token.id
-        limit p_turn
+        order by token.lane, token.at, token.id
+        limit least(p_turn, p_limit - turn.n)
         for update skip locked
       ) as head
-      limit p_limit
-    ))
+    ) as next
+    where turn.n < p_limit and next.n > 0
+  ),
+  taken as (
+    delete from queue.ready
+    where ctid = any (array(select unnest(turn.tokens) from turn))
     returning id, lane, at, attempt, crashes
   )
   select array_agg(job.id), array_agg(job.attempt), array_agg(job.crashes), max(job.lane)
@@ -49,14 +50,11 @@ begin
     select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes
     from taken order by taken.lane, taken.at, taken.id
   ) as job;
-  if cardinality(o_ids) < p_limit or o_ids is null then
-    o_last_lane := v_lanes[cardinality(v_lanes)];
-  end if;
-  o_is_end := cardinality(v_lanes) < v_window;
+  o_is_end := coalesce(cardinality(o_ids), 0) < p_limit;
 end;
 $$;
 comment on function queue.take_turns is
-  'Deletes the oldest p_turn tokens of each lane after one and up to another, at most p_limit; returns them as parallel arrays, the lane to go on after, and whether these were all lanes.';
+  'Deletes the oldest tokens of lanes after one and up to another, at most p_turn of each and p_limit in all; returns them as parallel arrays, the lane to go on after, and whether these were all lanes.';
 
 -- From many lanes, where some have another weight than others: a loose index scan finds a window of them after a cursor
 -- (and around), each gives its share by weight, and what light lanes leave over goes to the heavy ones. The window is
