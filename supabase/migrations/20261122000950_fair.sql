@@ -3,11 +3,12 @@
 --
 -- Locks: tokens of ready with skip locked.
 
--- One turn for each of the next lanes: each step of a loose index scan reads and locks up to p_turn tokens after the lane that was met last. What
--- a lane leaves over of its turn goes to the lanes after it. Another claim that is at the same lanes gets what comes next in them.
+-- One turn for each of the next lanes: a step of a loose index scan reads and locks the next p_turn tokens after the lane served last. Where they
+-- reach into several lanes, the last of these may be cut short: the next step begins with it. Another claim that is at the same
+-- lanes gets what comes next in them. The jobs of a long turn run in short ones, p_step of each lane at a time.
 create function queue.take_turns(
   p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[],
-  p_turn integer, p_limit integer,
+  p_turn integer, p_step integer, p_limit integer,
   out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[],
   out o_last_lane integer, out o_is_end boolean
 )
@@ -24,9 +25,10 @@ begin
   with recursive turn as (
     select 0 as n, p_after as lane, null::tid[] as tokens
     union all
-    select turn.n + next.n, next.lane, next.tokens
-    from turn cross join lateral (
-      select count(*)::integer as n, max(head.lane) as lane, array_agg(head.ctid) as tokens
+    select turn.n + served.n, next.lanes[served.n], next.tokens[:served.n]
+    from turn
+    cross join lateral (
+      select count(*)::integer as n, array_agg(head.lane) as lanes, array_agg(head.ctid) as tokens
       from (
         select token.ctid, token.lane from queue.ready as token
         where token.queue_id = p_queue_id and token.priority = p_priority
@@ -37,6 +39,13 @@ begin
         for update skip locked
       ) as head
     ) as next
+    cross join lateral (
+      select case
+        when next.n = p_turn and turn.n + next.n < p_limit and next.lanes[1] < next.lanes[next.n]
+          then array_position(next.lanes, next.lanes[next.n]) - 1
+        else next.n
+      end as n
+    ) as served
     where turn.n < p_limit and next.n > 0
   ),
   taken as (
@@ -48,7 +57,9 @@ begin
   into o_ids, o_attempts, o_crashes, o_last_lane
   from (
     select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes
-    from taken order by taken.lane, taken.at, taken.id
+    from taken
+    order by (row_number() over (partition by taken.lane order by taken.at, taken.id) - 1) / p_step,
+      taken.lane, taken.at, taken.id
   ) as job;
   o_is_end := coalesce(cardinality(o_ids), 0) < p_limit;
 end;
@@ -219,12 +230,12 @@ end;
 $$;
 comment on function queue.any_lane is 'A number at random between the first and the last lane that have work.';
 
--- Round and round, from the cursor on, each lane has its turn; where few lanes are left, they share what the claim may still take.
--- A turn is one job, and up to four in a large claim: finding the lane costs three times what a job of it does. Large claims are those of
--- short jobs, so that a round stays short.
+-- Round and round, from the cursor on, each lane has its turn; what is left when all had one they share. A turn is one job, and up to eight in
+-- a large claim: finding the lane costs as much as several jobs of it. Large claims are those of short jobs, so that a round stays
+-- short. Where a round is less than such a claim, the next, which knows how many lanes there were, has turns that fill it in one.
 create function queue.take_fair(
-  p_queue_id integer, p_priority smallint, p_after_lane integer, p_type_ids integer[], p_limit integer,
-  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
+  p_queue_id integer, p_priority smallint, p_after_lane integer, p_lanes integer, p_type_ids integer[], p_limit integer,
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer, out o_lanes integer
 )
 language plpgsql
 volatile
@@ -237,7 +248,8 @@ declare
   v_after integer;
   v_until integer := 2147483647;
   v_part record;
-  v_turn integer := least(greatest(p_limit / 125, 1), 4);
+  v_step integer := least(greatest(p_limit / 62, 1), 8);
+  v_turn integer := case when v_step > 1 then greatest(p_limit / (p_lanes + 1), v_step) else 1 end;
   v_served integer := 0;
   v_rest integer := p_limit;
 begin
@@ -251,7 +263,7 @@ begin
   v_after := v_start;
   while v_rest > 0 loop
     v_part := queue.take_turns(
-      p_queue_id, p_priority, v_after, v_until, p_type_ids, v_turn, v_rest);
+      p_queue_id, p_priority, v_after, v_until, p_type_ids, v_turn, v_step, v_rest);
     o_ids := o_ids || v_part.o_ids;
     o_attempts := o_attempts || v_part.o_attempts;
     o_crashes := o_crashes || v_part.o_crashes;
@@ -264,22 +276,18 @@ begin
       v_after := -1;
       v_until := v_start;
     else
-      -- Where few lanes have all the work, going round would be many rounds.
-      exit when v_rest > v_served * 4;
+      exit when v_served = 0;
+      o_lanes := ceil(v_served / v_turn::double precision);
+      -- All had their turn. In a large claim the beginning of another round may fill it.
+      if v_step = 1 or v_rest > v_served / 2 then
+        v_turn := greatest(ceil(v_rest / o_lanes::double precision), v_step);
+      end if;
       v_served := 0;
       v_after := v_start;
       v_until := 2147483647;
     end if;
   end loop;
-  if v_rest > 0 then
-    v_part := queue.take_by_weight(
-      p_queue_id, p_priority, coalesce(o_last_lane, v_start), p_type_ids, v_rest);
-    o_ids := o_ids || v_part.o_ids;
-    o_attempts := o_attempts || v_part.o_attempts;
-    o_crashes := o_crashes || v_part.o_crashes;
-    o_last_lane := coalesce(v_part.o_last_lane, o_last_lane);
-  end if;
 end;
 $$;
 comment on function queue.take_fair is
-  'Deletes up to p_limit tokens of one queue and priority, lanes in turn; returns them as parallel arrays and the last lane served.';
+  'Deletes up to p_limit tokens of one queue and priority, lanes in turn; returns them as parallel arrays, the last lane served, and where all were served how many there were.';
