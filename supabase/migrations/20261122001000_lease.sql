@@ -110,7 +110,7 @@ begin
     -- Where the oldest jobs of a priority belong to several tenants, its queues share the claim, in an order by lot;
     -- what some leave over goes to the others in a second pass. Where they don't, the oldest job comes first.
     for v_head in
-      with head as (
+      with head as materialized (
         select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
           p_tenant_id is null and exists (
             select from queue.ready as token
