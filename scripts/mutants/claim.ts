@@ -2,6 +2,7 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 
 const FOUNDATION = migration("foundation");
 const CLAIM = migration("claim");
+const FAIR = migration("fair");
 const LEASE = migration("lease");
 const FEW = migration("few");
 
@@ -98,6 +99,30 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "the tenant with the lowest number is served first",
     LEASE,
     ["if v_head.is_shared then", "if false then"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
+    "turn-cut-short",
+    "a tenant whose turn was cut short by that of the tenant before it waits for the next round",
+    FAIR,
+    ["then array_position(next.lanes, next.lanes[next.n]) - 1", "then next.n"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
+    "turn-without-end",
+    "in a large claim the first tenant takes all there is",
+    FAIR,
+    ["limit least(p_turn, p_limit - turn.n)", "limit p_limit - turn.n"],
+    [sqlTest("claim-fair")],
+  ),
+  plant(
+    "long-turns-run-at-once",
+    "where few tenants are left their jobs are claimed and run tenant by tenant",
+    FAIR,
+    [
+      "order by (row_number() over (partition by taken.lane order by taken.at, taken.id) - 1) / p_step,\n      taken.lane <= p_after",
+      "order by taken.lane <= p_after",
+    ],
     [sqlTest("claim-fair")],
   ),
   plant(

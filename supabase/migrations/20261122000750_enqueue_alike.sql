@@ -27,7 +27,7 @@ declare
   v_limit integer;
   v_rank smallint := queue.priority_rank(coalesce(p_priority, 'normal'));
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
-  v_born queue.job_status := case when v_is_future then 'scheduled' else 'pending' end;
+  v_born queue.job_status := case when v_is_future then 'scheduled' else 'pending' end::queue.job_status;
   v_type_id integer;
   v_queue_id integer;
   v_is_fifo boolean;

@@ -3,14 +3,13 @@
 --
 -- Locks: tokens of ready with skip locked.
 
--- One turn for each of the next lanes, which a loose index scan finds; another claim that is at the same lanes gets what comes next
--- in them. It looks at more lanes than it needs when it needs few: a claim must not come back empty because others are just
--- emptying the first lanes it meets.
+-- One turn for each lane, from those after one round to that one: a step of a loose index scan reads and locks the next p_turn tokens after the
+-- lane served last. Where they reach into several lanes, the last of these may be cut short: the next step begins with it. Another
+-- claim that is at the same lanes gets what comes next in them. The jobs of a long turn run in short ones, p_step of each lane at a time.
 create function queue.take_turns(
-  p_queue_id integer, p_priority smallint, p_after integer, p_until integer, p_type_ids integer[],
-  p_turn integer, p_limit integer,
-  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[],
-  out o_last_lane integer, out o_is_end boolean
+  p_queue_id integer, p_priority smallint, p_after integer, p_type_ids integer[],
+  p_turn integer, p_step integer, p_limit integer,
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
 )
 language plpgsql
 volatile
@@ -21,42 +20,57 @@ set enable_sort = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_window integer := greatest(ceil(p_limit / p_turn::double precision), 16);
-  v_lanes integer[] := queue.lanes(p_queue_id, p_priority, p_after, p_until, p_type_ids, v_window);
 begin
-  with taken as (
-    delete from queue.ready
-    where ctid = any (array(
-      select head.ctid
-      from unnest(v_lanes) as lane (id)
-      cross join lateral (
-        select token.ctid from queue.ready as token
-        where token.queue_id = p_queue_id and token.priority = p_priority and token.lane = lane.id
+  with recursive turn as (
+    -- Two stretches: the lanes after p_after, then those up to it.
+    select 0 as n, 1 as stretch, p_after as lane, null::tid[] as tokens
+    union all
+    select turn.n + served.n,
+      turn.stretch + served.is_end::integer,
+      case when served.is_end then -1 else next.lanes[served.n] end,
+      next.tokens[:served.n]
+    from turn
+    cross join lateral (
+      select count(*)::integer as n, array_agg(head.lane) as lanes, array_agg(head.ctid) as tokens
+      from (
+        select token.ctid, token.lane from queue.ready as token
+        where token.queue_id = p_queue_id and token.priority = p_priority
+          and token.lane > turn.lane and token.lane <= case turn.stretch when 1 then 2147483647 else p_after end
           and token.crashes < 2
           and (p_type_ids is null or token.type_id = any (p_type_ids))
-        order by token.at, token.id
-        limit p_turn
+        order by token.lane, token.at, token.id
+        limit least(p_turn, p_limit - turn.n)
         for update skip locked
       ) as head
-      limit p_limit
-    ))
+    ) as next
+    cross join lateral (
+      select next.n < least(p_turn, p_limit - turn.n) as is_end,
+        case
+          when next.n = p_turn and turn.n + next.n < p_limit and next.lanes[1] < next.lanes[next.n]
+            then array_position(next.lanes, next.lanes[next.n]) - 1
+          else next.n
+        end as n
+    ) as served
+    where turn.n < p_limit and turn.stretch <= 2
+  ),
+  taken as (
+    delete from queue.ready
+    where ctid = any (array(select unnest(turn.tokens) from turn))
     returning id, lane, at, attempt, crashes
   )
-  select array_agg(job.id), array_agg(job.attempt), array_agg(job.crashes), max(job.lane)
+  select array_agg(job.id), array_agg(job.attempt), array_agg(job.crashes),
+    coalesce(max(job.lane) filter (where job.is_second), max(job.lane))
   into o_ids, o_attempts, o_crashes, o_last_lane
   from (
-    select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes
-    from taken order by taken.lane, taken.at, taken.id
+    select taken.id, taken.lane, (taken.attempt + 1)::smallint as attempt, taken.crashes, taken.lane <= p_after as is_second
+    from taken
+    order by (row_number() over (partition by taken.lane order by taken.at, taken.id) - 1) / p_step,
+      taken.lane <= p_after, taken.lane, taken.at, taken.id
   ) as job;
-  if cardinality(o_ids) < p_limit or o_ids is null then
-    o_last_lane := v_lanes[cardinality(v_lanes)];
-  end if;
-  o_is_end := cardinality(v_lanes) < v_window;
 end;
 $$;
 comment on function queue.take_turns is
-  'Deletes the oldest p_turn tokens of each lane after one and up to another, at most p_limit; returns them as parallel arrays, the lane to go on after, and whether these were all lanes.';
+  'Deletes the oldest tokens of all lanes, from those after one, at most p_turn of each and p_limit in all; returns them as parallel arrays, and the lane served last.';
 
 -- From many lanes, where some have another weight than others: a loose index scan finds a window of them after a cursor
 -- (and around), each gives its share by weight, and what light lanes leave over goes to the heavy ones. The window is
@@ -221,12 +235,12 @@ end;
 $$;
 comment on function queue.any_lane is 'A number at random between the first and the last lane that have work.';
 
--- Round and round, from the cursor on, each lane has its turn; where few lanes are left, they share what the claim may still take.
--- A turn is one job, and up to four in a large claim: finding the lane costs three times what a job of it does. Large claims are those of
--- short jobs, so that a round stays short.
+-- Round and round, from the cursor on, each lane has its turn; what is left when all had one they share. A turn is one job, and up to eight in
+-- a large claim: finding the lane costs as much as several jobs of it. Large claims are those of short jobs, so that a round stays
+-- short. Where a round is less than such a claim, the next, which knows how many lanes there were, has turns that fill it in one.
 create function queue.take_fair(
-  p_queue_id integer, p_priority smallint, p_after_lane integer, p_type_ids integer[], p_limit integer,
-  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer
+  p_queue_id integer, p_priority smallint, p_after_lane integer, p_lanes integer, p_type_ids integer[], p_limit integer,
+  out o_ids bigint[], out o_attempts smallint[], out o_crashes smallint[], out o_last_lane integer, out o_lanes integer
 )
 language plpgsql
 volatile
@@ -236,11 +250,10 @@ set jit = off
 as $$
 declare
   v_start integer;
-  v_after integer;
-  v_until integer := 2147483647;
   v_part record;
-  v_turn integer := least(greatest(p_limit / 125, 1), 4);
-  v_served integer := 0;
+  v_step integer := least(greatest(p_limit / 62, 1), 8);
+  v_turn integer := case when v_step > 1 then greatest(p_limit / (p_lanes + 1), v_step) else 1 end;
+  v_served integer;
   v_rest integer := p_limit;
 begin
   -- Weights don't go with turns that are alike; and a small claim without a cursor has to draw lots.
@@ -250,38 +263,23 @@ begin
     return;
   end if;
   v_start := coalesce(p_after_lane, queue.any_lane(p_queue_id, p_priority));
-  v_after := v_start;
-  while v_rest > 0 loop
-    v_part := queue.take_turns(
-      p_queue_id, p_priority, v_after, v_until, p_type_ids, v_turn, v_rest);
+  loop
+    v_part := queue.take_turns(p_queue_id, p_priority, v_start, p_type_ids, v_turn, v_step, v_rest);
+    exit when v_part.o_ids is null;
     o_ids := o_ids || v_part.o_ids;
     o_attempts := o_attempts || v_part.o_attempts;
     o_crashes := o_crashes || v_part.o_crashes;
-    o_last_lane := coalesce(v_part.o_last_lane, o_last_lane);
-    v_rest := v_rest - coalesce(cardinality(v_part.o_ids), 0);
-    v_served := v_served + coalesce(cardinality(v_part.o_ids), 0);
-    if not v_part.o_is_end then
-      v_after := v_part.o_last_lane;
-    elsif v_until <> v_start then
-      v_after := -1;
-      v_until := v_start;
-    else
-      -- Where few lanes have all the work, going round would be many rounds.
-      exit when v_rest > v_served * 4;
-      v_served := 0;
-      v_after := v_start;
-      v_until := 2147483647;
+    o_last_lane := v_part.o_last_lane;
+    v_served := cardinality(v_part.o_ids);
+    v_rest := v_rest - v_served;
+    exit when v_rest = 0;
+    -- All had their turn. In a large claim the beginning of another round may fill it.
+    o_lanes := ceil(v_served / v_turn::double precision);
+    if v_step = 1 or v_rest > v_served / 2 then
+      v_turn := greatest(ceil(v_rest / o_lanes::double precision), v_step);
     end if;
   end loop;
-  if v_rest > 0 then
-    v_part := queue.take_by_weight(
-      p_queue_id, p_priority, coalesce(o_last_lane, v_start), p_type_ids, v_rest);
-    o_ids := o_ids || v_part.o_ids;
-    o_attempts := o_attempts || v_part.o_attempts;
-    o_crashes := o_crashes || v_part.o_crashes;
-    o_last_lane := coalesce(v_part.o_last_lane, o_last_lane);
-  end if;
 end;
 $$;
 comment on function queue.take_fair is
-  'Deletes up to p_limit tokens of one queue and priority, lanes in turn; returns them as parallel arrays and the last lane served.';
+  'Deletes up to p_limit tokens of one queue and priority, lanes in turn; returns them as parallel arrays, the last lane served, and where all were served how many there were.';

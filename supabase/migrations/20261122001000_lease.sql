@@ -37,8 +37,8 @@ $$;
 comment on function queue.take_suspect is
   'Deletes the oldest token of a queue and priority whose job was lost more than once; returns it, or nulls.';
 
--- p_mark is what the last claim of this caller returned: {"q","p","l","at","id"} is a position in one lane, {"q","p","fair"} the lane
--- that was served last, {} a full look, and null one by a caller that does not know of much to do. "sweep" asks for a full look, which one
+-- p_mark is what the last claim of this caller returned: {"q","p","l","at","id"} is a position in one lane, {"q","p","fair","lanes"} the
+-- lane that was served last and how many there were, {} a full look, and null one by a caller that does not know of much to do. "sweep" asks for a full look, which one
 -- of many workers gets at a time; the others go on from their marks.
 create function queue.claim(
   p_worker_id integer, p_queue_ids integer[], p_except integer[], p_type_ids integer[], p_tenant_id integer,
@@ -62,6 +62,7 @@ declare
   v_part record;
   v_share integer;
   v_may_try boolean;
+  v_is_marked boolean;
   v_lease_id bigint;
 begin
   if p_mark is null and p_tenant_id is null then
@@ -109,7 +110,7 @@ begin
     -- Where the oldest jobs of a priority belong to several tenants, its queues share the claim, in an order by lot;
     -- what some leave over goes to the others in a second pass. Where they don't, the oldest job comes first.
     for v_head in
-      with head as (
+      with head as materialized (
         select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
           p_tenant_id is null and exists (
             select from queue.ready as token
@@ -172,13 +173,13 @@ begin
         else ceil(v_rest / v_head.n_left::double precision)
       end;
       if v_head.is_shared then
+        v_is_marked := (p_mark ->> 'q')::integer = v_head.queue_id and (p_mark ->> 'p')::smallint = v_head.priority;
         v_part := queue.take_fair(
           v_head.queue_id, v_head.priority,
-          case
-            when (p_mark ->> 'q')::integer = v_head.queue_id and (p_mark ->> 'p')::smallint = v_head.priority
-              then (p_mark ->> 'fair')::integer
-          end, p_type_ids, v_share);
-        o_mark := json_build_object('q', v_head.queue_id, 'p', v_head.priority, 'fair', v_part.o_last_lane);
+          case when v_is_marked then (p_mark ->> 'fair')::integer end,
+          case when v_is_marked then (p_mark ->> 'lanes')::integer end, p_type_ids, v_share);
+        o_mark := json_build_object(
+          'q', v_head.queue_id, 'p', v_head.priority, 'fair', v_part.o_last_lane, 'lanes', v_part.o_lanes);
       else
         v_part := queue.take_lane(
           v_head.queue_id, v_head.priority, v_head.lane, p_type_ids, v_head.filter_tenant_id,

@@ -5,9 +5,14 @@ import type { TestSql } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { type ClaimedJob, only, rigOf } from "./rig.ts";
+import { advance, registerWorker } from "./worker-calls.ts";
 
 describeOnEachServer("a fair claim", (context) => {
-  beforeEach(() => rigOf(context.db).clear());
+  beforeEach(async () => {
+    await rigOf(context.db).clear();
+    // Where one has another weight, all claims go another way.
+    await context.db.sql`update queue.tenants set weight = 1 where weight <> 1`;
+  });
 
   it("serves the tenant with one job within a round of the tenant with thousands", async () => {
     const { claim } = rigOf(context.db);
@@ -122,6 +127,45 @@ describeOnEachServer("a fair claim", (context) => {
     assert.equal(taken.length, 6, "each of the six claimers got one of the six jobs");
     assert.equal(new Set(taken).size, 6);
     assert.deepEqual([...(await claim("busy"))], []);
+  });
+
+  it("gives each tenant eight jobs or all it has before any has more, in a large claim", async () => {
+    const { claim } = rigOf(context.db);
+    const sizes: Record<string, number> = {};
+    for (let n = 0; n < 140; n += 1) sizes[`t${n}`] = [1, 30, 3, 2, 12, 9, 1][n % 7] ?? 1;
+    await enqueueBacklogs(context.db.sql, "large", sizes);
+
+    const counts = countByTenant(await claim("large", { batch: 500 }));
+
+    const isTurn = ([tenant, count]: [string, number]): boolean =>
+      count === Math.min(only(sizes[tenant]), 8);
+    assert.equal(sum(counts), 500);
+    assert.equal(Object.entries(counts).filter((entry) => !isTurn(entry)).length <= 1, true);
+  });
+
+  it("a worker that remembers a round of few tenants fills a large claim in one, and forgets when others come", async () => {
+    const { sql } = context.db;
+    await enqueueBacklogs(sql, "few", { a: 400, b: 400, c: 400, d: 3 });
+    const worker = await registerWorker(sql, "large");
+    const call = async (mark: unknown) => {
+      const { jobs, mark: next } = await advance(sql, worker, { limit: 500, types: ["few"], mark });
+      return { mark: next, tenants: jobs.map((job) => String(job[6])) };
+    };
+
+    const first = await call({});
+    const second = await call(first.mark);
+    const late = Object.fromEntries(Array.from({ length: 70 }, (_, n) => [`late${n}`, 1]));
+    await enqueueBacklogs(sql, "few", late);
+    const third = await call(second.mark);
+
+    for (const { tenants } of [first, second]) {
+      const { a, b, c } = countByTenant(tenants.map((tenant_id) => ({ tenant_id })));
+      for (const count of [a, b, c]) assert.ok(only(count) >= 120, `${a} ${b} ${c}`);
+      // Long turns run in short ones.
+      assert.equal(new Set(tenants.slice(0, 24)).size >= 3, true, tenants.slice(0, 24).join(" "));
+    }
+    assert.equal([...first.tenants, ...second.tenants, ...third.tenants].length, 1203 + 70);
+    assert.deepEqual(new Set(third.tenants), new Set(["a", "b", "c", ...Object.keys(late)]));
   });
 
   it("jobs without a tenant are a lane like any other", async () => {
@@ -273,6 +317,10 @@ function countByTenant(jobs: readonly { tenant_id: string | null }[]): Record<st
     counts[String(tenant_id)] = (counts[String(tenant_id)] ?? 0) + 1;
   }
   return counts;
+}
+
+function sum(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
 }
 
 /** One job for a worker that goes on from the mark of its last answer. */

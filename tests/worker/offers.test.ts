@@ -65,14 +65,12 @@ describeOnEachServer("a sleeping worker", (context) => {
       context.db,
       [handler],
       async ({ queue }) => {
-        const enqueue = async (): Promise<void> => {
-          const options = { priority: "low", tenantId: "acme", maxRetries: 7 } as const;
-          await (await queue.enqueue(task, { to: "you" }, options)).result();
-        };
-        // The first one makes the queue and the tenant known, and is claimed.
-        await enqueue();
+        const options = { priority: "low", tenantId: "acme", maxRetries: 7 } as const;
+        // What is enqueued in bulk is claimed.
+        const [claimed] = await queue.enqueueMany(task, [{ to: "you" }], options);
+        await claimed?.result();
         await awaiting();
-        await enqueue();
+        await (await queue.enqueue(task, { to: "you" }, options)).result();
       },
       LONG_LEASE,
     );
