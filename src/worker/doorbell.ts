@@ -35,6 +35,7 @@ export class Doorbell {
   #isListening = false;
   #armedAt = -Infinity;
   #rings = 0;
+  #arming: Promise<void> | undefined;
 
   constructor(parts: DoorbellParts) {
     this.#parts = parts;
@@ -48,7 +49,15 @@ export class Doorbell {
     return this.#isListening && this.#parts.clock.now() - this.#armedAt < REARM_MS;
   }
 
-  async arm(): Promise<void> {
+  /** Arms it, once for all who ask at the same time. */
+  arm(): Promise<void> {
+    this.#arming ??= this.#arm().finally(() => {
+      this.#arming = undefined;
+    });
+    return this.#arming;
+  }
+
+  async #arm(): Promise<void> {
     const rings = this.#rings;
     await this.#parts.arm();
     // It may have rung before we heard that it was armed, and it rings once.

@@ -107,10 +107,12 @@ export class Engine {
       logger,
       worker,
       random,
-      arm: () =>
-        this.#link.call((signal) =>
-          armBells(sql, worker(), scopeOfAll(this.#lanes), terms, signal),
-        ),
+      arm: async () => {
+        const scope = scopeOfAll(this.#lanes);
+        await this.#link.call((signal) => armBells(sql, worker(), scope, terms, signal));
+        // It may have come after what a stop has taken back.
+        if (this.#phase.isStopping) this.#disarm();
+      },
       onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
       offerChannel: terms?.channel,
@@ -227,9 +229,8 @@ export class Engine {
   /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */
   #disarm(): void {
     if (!this.#doorbell.isListening || this.#link.isDown) return;
-    this.#link
-      .call((signal) => disarmBells(this.#settings.sql, this.worker, signal))
-      .catch(() => undefined);
+    const { sql } = this.#settings;
+    this.#link.call((signal) => disarmBells(sql, this.worker, signal)).catch(() => undefined);
   }
 
   /** Waits until claims under way have come back and all ends are written; not for ever, if the database is away. */

@@ -289,9 +289,12 @@ describeWithDatabase("behind a pooler in transaction mode", (context) => {
         }
         assert.equal(pooled.listen, undefined);
         const { signal } = new AbortController();
-        await assert.rejects(async () => naive.listen?.(["millrace"], () => undefined, { signal }), {
-          code: "LISTEN_UNAVAILABLE",
-        });
+        await assert.rejects(
+          async () => naive.listen?.(["millrace"], () => undefined, { signal }),
+          {
+            code: "LISTEN_UNAVAILABLE",
+          },
+        );
       } finally {
         await pooled.close();
         await naive.close();

@@ -216,16 +216,16 @@ describeOnEachServer(
     });
 
     it("are made again once the older jobs are claimed", async () => {
-    await rig.enqueue("offer.again");
-    const sleeper = await sleep("again", ["offer.again"]);
-    await rig.claim("offer.again");
-    await sleep("again", ["offer.again"]);
-    const { offers } = await heard(sleeper, () => rig.enqueue("offer.again"));
+      await rig.enqueue("offer.again");
+      const sleeper = await sleep("again", ["offer.again"]);
+      await rig.claim("offer.again");
+      await sleep("again", ["offer.again"]);
+      const { offers } = await heard(sleeper, () => rig.enqueue("offer.again"));
 
-    assert.equal(offers.length, 1);
-  });
+      assert.equal(offers.length, 1);
+    });
 
-  it("that nobody answers end soon: the job is pending as before, and nothing is charged", async () => {
+    it("that nobody answers end soon: the job is pending as before, and nothing is charged", async () => {
       await sleep("gone", ["offer.gone"]);
       const id = await rig.enqueue("offer.gone", { maxRetries: 1 });
       await runOut();
