@@ -54,7 +54,8 @@ export interface Offer {
 export function readOffer(payload: string): Offer | null {
   if (!payload.startsWith("{")) return null;
   try {
-    return JSON.parse(payload) as Offer;
+    const offer = JSON.parse(payload) as Partial<Offer>;
+    return Array.isArray(offer.job) ? (offer as Offer) : null;
   } catch {
     return null;
   }

@@ -33,7 +33,10 @@ export interface PgPool extends PgQueryable {
 
 export interface PgClient extends PgQueryable {
   release(error?: Error | boolean): void;
-  on(event: "notification", listener: (message: { payload?: string | undefined }) => void): unknown;
+  on(
+    event: "notification",
+    listener: (message: { channel: string; payload?: string | undefined }) => void,
+  ): unknown;
   on(event: "error" | "end", listener: (error?: Error) => void): unknown;
   removeListener(event: "error", listener: (error?: Error) => void): unknown;
 }
@@ -186,7 +189,7 @@ async function listen(
   pool: PgPool,
   host: string,
   channels: readonly [string, ...string[]],
-  onPayload: (payload: string) => void,
+  onPayload: (payload: string, channel: string) => void,
   { signal, onListening }: ListenOptions,
 ): Promise<Listening> {
   const first = await listenOnce(pool, host, channels, onPayload, signal);
@@ -216,7 +219,7 @@ async function listenOnce(
   pool: PgPool,
   host: string,
   channels: readonly [string, ...string[]],
-  onPayload: (payload: string) => void,
+  onPayload: (payload: string, channel: string) => void,
   signal: AbortSignal,
 ): Promise<Ear> {
   signal.throwIfAborted();
@@ -229,8 +232,8 @@ async function listenOnce(
   client.on("error", () => leave());
   client.on("end", () => leave());
   signal.addEventListener("abort", leave, { once: true });
-  client.on("notification", ({ payload = "" }) => {
-    if (!own.offer(payload)) onPayload(payload);
+  client.on("notification", ({ payload = "", channel }) => {
+    if (!own.offer(payload)) onPayload(payload, channel);
   });
   void gone.then(() => {
     signal.removeEventListener("abort", leave);

@@ -65,14 +65,14 @@ export async function listen(
   client: PostgresJsClient,
   host: string,
   channels: readonly [string, ...string[]],
-  onPayload: (payload: string) => void,
+  onPayload: (payload: string, channel: string) => void,
   { signal, onListening }: ListenOptions,
   end?: () => Promise<unknown>,
 ): Promise<Listening> {
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
-  const hear = (payload: string): void => {
-    if (!own.offer(payload)) onPayload(payload);
+  const hear = (payload: string, channel: string): void => {
+    if (!own.offer(payload)) onPayload(payload, channel);
   };
   // postgres.js calls this after each reconnection too; the first time the probe is still on its way.
   const onListen = (): void => {
@@ -82,7 +82,13 @@ export async function listen(
   const last = channels.length - 1;
   const listening = Promise.all(
     channels.map((channel, at) =>
-      Promise.resolve(client.listen(channel, hear, at === last ? onListen : undefined)),
+      Promise.resolve(
+        client.listen(
+          channel,
+          (payload) => hear(payload, channel),
+          at === last ? onListen : undefined,
+        ),
+      ),
     ),
   );
   // Only after LISTEN has come to something: postgres.js opens a connection that is under way although its client was ended.

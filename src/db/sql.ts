@@ -30,7 +30,7 @@ export interface Sql {
    */
   listen?(
     channels: readonly [string, ...string[]],
-    onPayload: (payload: string) => void,
+    onPayload: (payload: string, channel: string) => void,
     options: ListenOptions,
   ): Promise<Listening>;
 

@@ -207,28 +207,33 @@ export interface OfferTerms {
 
 /**
  * Says that this worker is about to sleep and wants a NOTIFY for the next job; rings once. With terms the next job itself may
- * come, on their channel.
+ * come, on their channel. Begins with an offered lease, if one is named, and answers whether that still held.
  */
 export async function armBells(
   db: Queryable,
   worker: number,
   scope: Pick<LaneScope, "queueIds" | "typeIds">,
   terms: OfferTerms | null,
+  accept: { readonly lease: string; readonly leaseMs: number } | null,
   signal?: AbortSignal,
-): Promise<void> {
-  await callJson(
+): Promise<boolean> {
+  const answer = await callJson(
     db,
-    `select queue.arm_bells(p_worker => $1::text::integer, p_queue_ids => $2::text::integer[],
-       p_type_ids => $3::text::integer[], p_channel => $4::text, p_offer_ms => $5::text::integer)::text`,
+    `select to_json(queue.arm_bells(p_worker => $1::text::integer, p_queue_ids => $2::text::integer[],
+       p_type_ids => $3::text::integer[], p_channel => $4::text, p_offer_ms => $5::text::integer,
+       p_accept => $6::text::bigint, p_lease_ms => $7::text::integer))::text`,
     [
       String(worker),
       scope.queueIds,
       scope.typeIds,
       terms?.channel ?? null,
       terms ? String(terms.offerMs) : null,
+      accept?.lease ?? null,
+      accept ? String(accept.leaseMs) : null,
     ],
     { signal },
   );
+  return answer === true;
 }
 
 /** Takes back what `armBells` said: no job shall come to this worker any more. */

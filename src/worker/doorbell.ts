@@ -19,8 +19,11 @@ export interface DoorbellParts {
   readonly logger: Logger;
   readonly worker: () => number;
   readonly random: () => number;
-  /** Tells the database that we are about to sleep. */
-  readonly arm: () => Promise<unknown>;
+  /**
+   * Tells the database that we are about to sleep; jobs may be brought only where we are heard to listen. Begins with an offered
+   * lease, if one is named, and answers whether that still held.
+   */
+  readonly arm: (isHeard: boolean, accept: string | null) => Promise<boolean>;
   readonly onArmed: () => void;
   readonly onRing: () => void;
   /** Where jobs come to us without our asking; undefined: nowhere. */
@@ -35,7 +38,9 @@ export class Doorbell {
   #isListening = false;
   #armedAt = -Infinity;
   #rings = 0;
-  #arming: Promise<void> | undefined;
+  #arming: Promise<boolean> | undefined;
+  /** The last that we heard of the channels was what we expected. */
+  #isHeard = false;
 
   constructor(parts: DoorbellParts) {
     this.#parts = parts;
@@ -50,23 +55,33 @@ export class Doorbell {
   }
 
   /** Arms it, once for all who ask at the same time. */
-  arm(): Promise<void> {
-    this.#arming ??= this.#arm().finally(() => {
+  arm(): Promise<unknown> {
+    this.#arming ??= this.#arm(null).finally(() => {
       this.#arming = undefined;
     });
     return this.#arming;
   }
 
-  async #arm(): Promise<void> {
+  /** Arms it, and begins with an offered lease; false when that was lost. */
+  accept(lease: string): Promise<boolean> {
+    return this.#arm(lease);
+  }
+
+  async #arm(accept: string | null): Promise<boolean> {
     const rings = this.#rings;
-    await this.#parts.arm();
+    const isAlive = await this.#parts.arm(this.#isHeard, accept);
     // It may have rung before we heard that it was armed, and it rings once.
     if (this.#rings === rings) this.#armedAt = this.#parts.clock.now();
     this.#parts.onArmed();
+    return isAlive;
   }
 
-  /** Work was found without a ring: the bells that are armed may not be those that matter. */
+  /**
+   * Work was found without a ring: the bells that are armed may not be those that matter, or we don't hear them. Then no job is
+   * brought to us until something is heard.
+   */
   disarm(): void {
+    if (this.isArmed) this.#isHeard = false;
     this.#armedAt = -Infinity;
   }
 
@@ -80,7 +95,7 @@ export class Doorbell {
     };
     for (let failures = 0; !signal.aborted; failures += 1) {
       try {
-        const hear = (payload: string): void => this.#hear(payload);
+        const hear = (payload: string, channel: string): void => this.#hear(payload, channel);
         const listening = await sql.listen?.(channels, hear, { signal, onListening });
         await listening?.ended;
         return;
@@ -97,12 +112,12 @@ export class Doorbell {
     }
   }
 
-  #hear(payload: string): void {
-    const offer = readOffer(payload);
-    if (offer) {
-      this.#rings += 1;
-      this.disarm();
-      this.#parts.onOffer(offer);
+  #hear(payload: string, channel: string): void {
+    // Anybody may notify on the common channel; the other one nobody else knows.
+    if (channel === this.#parts.offerChannel) {
+      const offer = readOffer(payload);
+      this.#heard();
+      if (offer) this.#parts.onOffer(offer);
       return;
     }
     const [kind, first = "", second = ""] = payload.split(":");
@@ -112,8 +127,13 @@ export class Doorbell {
 
   /** A bell rings once; after that it has to be armed again. */
   #ring(): void {
-    this.#rings += 1;
-    this.disarm();
+    this.#heard();
     this.#parts.onRing();
+  }
+
+  #heard(): void {
+    this.#rings += 1;
+    this.#armedAt = -Infinity;
+    this.#isHeard = true;
   }
 }

@@ -1,12 +1,11 @@
 import { deadline, raceSignal } from "../core/signals.ts";
 import {
-  armBells,
-  disarmBells,
   forgetLeases,
   heartbeatWorker,
   openJobs,
   type RegisteredWorker,
 } from "../db/worker-functions.ts";
+import { Bells } from "./bells.ts";
 import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Doorbell } from "./doorbell.ts";
@@ -17,8 +16,8 @@ import type { Lane } from "./lane.ts";
 import { type LaneLoopParts, type Phase, runLane } from "./lane-loop.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
-import { makeLanes, scopeOfAll } from "./make-lanes.ts";
-import { offerTerms, takeOffer } from "./offers.ts";
+import { makeLanes } from "./make-lanes.ts";
+import { takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
 import { keepAlive, keepHouse, keepLeases, type UpkeepParts, watchLeases } from "./upkeep.ts";
@@ -38,6 +37,7 @@ export class Engine {
   readonly #verdicts: Verdicts;
   readonly #executor: Executor;
   readonly #link: Link;
+  readonly #bells: Bells;
   readonly #doorbell: Doorbell;
   readonly #lanes: readonly Lane[];
   readonly #loops: LaneLoopParts;
@@ -59,7 +59,6 @@ export class Engine {
   ) {
     const { sql, clock, logger, routes, random, leaseMs } = settings;
     const book = this.#book;
-    const terms = settings.listen ? offerTerms(settings) : null;
     const worker = (): number => this.#signedIn.worker;
     const events = new Events(logger, settings.onEvent);
     this.#settings = settings;
@@ -101,22 +100,24 @@ export class Engine {
       tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
+    this.#bells = new Bells({
+      settings,
+      worker,
+      link: this.#link,
+      lanes: this.#lanes,
+      phase: this.#phase,
+    });
     this.#doorbell = new Doorbell({
       sql,
       clock,
       logger,
       worker,
       random,
-      arm: async () => {
-        const scope = scopeOfAll(this.#lanes);
-        await this.#link.call((signal) => armBells(sql, worker(), scope, terms, signal));
-        // It may have come after what a stop has taken back.
-        if (this.#phase.isStopping) this.#disarm();
-      },
+      arm: (isHeard, lease) => this.#bells.arm(isHeard, lease),
       onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
-      offerChannel: terms?.channel,
-      onOffer: (offer) => takeOffer(offer, this.#lanes, this.#loops),
+      offerChannel: this.#bells.channel,
+      onOffer: (offer) => void takeOffer(offer, this.#lanes, this.#loops),
       onCancel: (lease, id) => {
         const attempt = book.find(lease, id);
         if (attempt) this.#verdicts.cancel(attempt);
@@ -132,6 +133,7 @@ export class Engine {
       executor: this.#executor,
       intake: new Intake({ book, events, logger, routes }),
       phase: this.#phase,
+      book,
       time: new DatabaseTime(),
     };
     this.#upkeep = {
@@ -149,6 +151,11 @@ export class Engine {
 
   get worker(): number {
     return this.#signedIn.worker;
+  }
+
+  /** From now on no job is brought to it: it works until there is none, and must not miss one that is on its way. */
+  refuseOffers(): void {
+    this.#bells.takesOffers = false;
   }
 
   get running(): number {
@@ -207,7 +214,7 @@ export class Engine {
   async drain(hurry: AbortSignal): Promise<boolean> {
     const { clock, abortGraceMs } = this.#settings;
     this.#phase.isStopping = true;
-    this.#disarm();
+    this.#bells.disarm();
     for (const lane of this.#lanes) {
       for (const attempt of lane.takeAll()) this.#verdicts.giveBack(attempt);
       lane.wakeup.wake();
@@ -224,13 +231,6 @@ export class Engine {
     const isClean = await this.#flush(hurry.aborted ? HURRIED_FLUSH_MS : FLUSH_MS);
     await this.#end();
     return isClean;
-  }
-
-  /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */
-  #disarm(): void {
-    if (!this.#doorbell.isListening || this.#link.isDown) return;
-    const { sql } = this.#settings;
-    this.#link.call((signal) => disarmBells(sql, this.worker, signal)).catch(() => undefined);
   }
 
   /** Waits until claims under way have come back and all ends are written; not for ever, if the database is away. */

@@ -68,8 +68,13 @@ export class Intake {
     this.#parts.events.ended(entry.attempt, endOf(entry, status, retryInMs[entry.attempt.id]));
   }
 
-  /** Puts claimed jobs into the lane's buffer, and returns them. `deadline` is the local time until which their leases hold. */
-  claimed(
+  /** Puts claimed jobs into the lane's buffer. `deadline` is the local time until which their leases hold. */
+  claimed(lane: Lane, answer: AdvanceAnswer, deadline: number): void {
+    for (const attempt of this.adopt(lane, answer, deadline)) lane.push(attempt);
+  }
+
+  /** Makes attempts of jobs that are leased to us; they are not in the lane's buffer yet. */
+  adopt(
     lane: Lane,
     answer: Pick<AdvanceAnswer, "jobs" | "now">,
     deadline: number,
@@ -94,7 +99,6 @@ export class Intake {
       const attempt = new Attempt(row, lease, lane, route, waitOf(row, answer.now));
       lease.attempts.push(attempt);
       lease.unsettled += 1;
-      lane.push(attempt);
       attempts.push(attempt);
     }
     if (events.wants("claimed")) {

@@ -5,6 +5,7 @@ import type { Doorbell } from "./doorbell.ts";
 import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
 import type { Lane } from "./lane.ts";
+import type { LeaseBook } from "./lease-book.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
 import { settleApart } from "./settle-apart.ts";
@@ -22,6 +23,7 @@ export interface LaneLoopParts {
   readonly verdicts: Verdicts;
   readonly intake: Intake;
   readonly phase: Phase;
+  readonly book: LeaseBook;
   readonly time: DatabaseTime;
 }
 
@@ -224,10 +226,7 @@ async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts):
 }
 
 /** Asks to be woken, where that is possible and not done yet; true when it was done now. */
-export async function armBell({
-  doorbell,
-  link,
-}: Pick<LaneLoopParts, "doorbell" | "link">): Promise<boolean> {
+async function armBell({ doorbell, link }: LaneLoopParts): Promise<boolean> {
   if (!doorbell.isListening || doorbell.isArmed || link.isDown) return false;
   try {
     // After it every lane looks once more: a job may have come before the bell was armed.

@@ -10,6 +10,8 @@ export interface Lease {
   unsettled: number;
   /** Attempts that completed and wait to be settled together. */
   completed: number;
+  /** The database is asked whether it still holds: until it answers, the deadline does not count. */
+  isAccepting: boolean;
   /** Whether it may still be settled as one: nothing of it was told apart. */
   isWhole: boolean;
 }
@@ -33,6 +35,7 @@ export class LeaseBook {
       attempts: [],
       unsettled: 0,
       completed: 0,
+      isAccepting: false,
       isWhole: true,
     };
     this.#leases.set(id, lease);
@@ -76,6 +79,8 @@ export class LeaseBook {
   }
 
   expired(now: number): Lease[] {
-    return [...this.#leases.values()].filter((lease) => lease.deadline <= now);
+    return [...this.#leases.values()].filter(
+      (lease) => lease.deadline <= now && !lease.isAccepting,
+    );
   }
 }

@@ -1,42 +1,60 @@
+import { turn } from "../core/turn.ts";
 import type { Offer } from "../db/claimed-jobs.ts";
-import type { OfferTerms } from "../db/worker-functions.ts";
+import { extendLeases } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
-import { armBell, type LaneLoopParts } from "./lane-loop.ts";
-import { EVERY_QUEUE, type WorkerSettings } from "./options.ts";
+import type { LaneLoopParts } from "./lane-loop.ts";
+import { EVERY_QUEUE } from "./options.ts";
 
-/** How long an idle worker has to begin with a job that it is given; then the job goes to whoever asks. */
-export const OFFER_MS = 2_000;
-
-/** On which terms a worker takes jobs without asking; null for one that has to choose among them. */
-export function offerTerms({
-  tenantId,
-  perTenant,
-  fits,
-  leaseMs,
-}: WorkerSettings): OfferTerms | null {
-  if (tenantId !== null || perTenant !== undefined || fits) return null;
-  const secret = crypto.getRandomValues(new Uint8Array(16));
-  const digits = [...secret].map((byte) => byte.toString(16).padStart(2, "0"));
-  return { channel: `millrace_${digits.join("")}`, offerMs: Math.min(OFFER_MS, leaseMs) };
-}
-
-/** Takes over a job that came without being asked for: it is leased to us already. */
-export function takeOffer(offer: Offer, lanes: readonly Lane[], parts: LaneLoopParts): void {
+/** Takes over a job that came without being asked for: it is leased to us already, but only for so long that we can accept it. */
+export async function takeOffer(
+  offer: Offer,
+  lanes: readonly Lane[],
+  parts: LaneLoopParts,
+): Promise<void> {
   const { settings, intake, executor, verdicts, phase, time } = parts;
   const queue = offer.job[3];
   const lane =
     lanes.find(({ name }) => name === queue) ?? lanes.find(({ name }) => name === EVERY_QUEUE);
   if (!lane) return;
   const deadline = time.toLocal(offer.expires_at);
-  const isFree = lane.hasFreeSlot && lane.buffered === 0;
   phase.workCount += 1;
-  const attempts = intake.claimed(lane, { jobs: [offer.job], now: offer.now }, deadline);
+  const [attempt] = intake.adopt(lane, { jobs: [offer.job], now: offer.now }, deadline);
+  if (!attempt) return;
+  const isFree = lane.hasFreeSlot && lane.room > 0 && lane.buffered === 0;
   // It may have come late: from a transaction that went on for long after the enqueue, or to a process that was busy.
-  if (isFree && !phase.isStopping && deadline > settings.clock.now()) executor.fill(lane);
-  else for (const attempt of attempts) verdicts.giveBack(attempt);
-  if (phase.isStopping || !lane.hasFreeSlot) return;
-  // The next one may come as soon as the bell is armed; and then the lanes look whether others came before.
-  void armBell(parts).then((isArmed) => {
-    if (!isArmed) lane.stir();
-  });
+  if (!isFree || phase.isStopping || deadline <= settings.clock.now()) {
+    verdicts.giveBack(attempt);
+    lane.stir();
+    return;
+  }
+  lane.push(attempt);
+  void accept(attempt, parts);
+  // A handler may keep the process busy for longer than the offer holds. Two turns, because drivers write what they are asked to
+  // in a turn of their own. That is all that can be done: a pool may have no connection that is free.
+  await turn();
+  await turn();
+  executor.fill(lane);
+}
+
+/** Makes the offered lease a common one, and wants the next job if there is a slot for it. Never rejects. */
+async function accept({ lease, lane }: Attempt, parts: LaneLoopParts): Promise<void> {
+  const { settings, doorbell, link, book, verdicts } = parts;
+  const { sql, clock, leaseMs } = settings;
+  const sentAt = clock.now();
+  const hasMore = lane.concurrency - lane.running > 1;
+  const request = { worker: parts.worker(), leases: [lease.id], leaseMs };
+  lease.isAccepting = true;
+  try {
+    const isAlive = hasMore
+      ? await doorbell.accept(lease.id)
+      : (await link.call((signal) => extendLeases(sql, request, signal))).alive.length > 0;
+    if (isAlive) book.extend([lease.id], sentAt + leaseMs);
+    else verdicts.loseAll(lease);
+  } catch {
+    // Those who keep leases alive try again, while it holds.
+    lane.stir();
+  } finally {
+    lease.isAccepting = false;
+  }
 }

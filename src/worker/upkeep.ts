@@ -1,9 +1,10 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
+import { turn } from "../core/turn.ts";
 import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
-import type { Lease, LeaseBook } from "./lease-book.ts";
+import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
-import { OFFER_MS } from "./offers.ts";
+import { OFFER_MS } from "./offer-terms.ts";
 import type { WorkerSettings } from "./options.ts";
 import type { Verdicts } from "./verdicts.ts";
 
@@ -57,7 +58,7 @@ async function extend({ settings, link, book, verdicts, worker }: UpkeepParts): 
   // No longer than there is time for another try.
   const answer = await link.call((signal) => extendLeases(sql, request, signal), leaseMs / 3);
   book.extend(answer.alive, sentAt + leaseMs);
-  for (const lease of book.missing(leases, answer.alive)) loseAll(lease, verdicts);
+  for (const lease of book.missing(leases, answer.alive)) verdicts.loseAll(lease);
   for (const [lease, id] of answer.cancelled) {
     const attempt = book.find(lease, id);
     if (attempt) verdicts.cancel(attempt);
@@ -73,13 +74,11 @@ export async function watchLeases(parts: UpkeepParts, signal: AbortSignal): Prom
   const { clock, leaseMs } = settings;
   while (!signal.aborted) {
     await pause(Math.min(leaseMs / 20, LONGEST_BLINK_MS), signal, clock);
-    for (const lease of book.expired(clock.now())) loseAll(lease, verdicts);
+    if (book.expired(clock.now()).length === 0) continue;
+    // This process may have been busy: an answer that has come meanwhile is heard first.
+    await turn();
+    for (const lease of book.expired(clock.now())) verdicts.loseAll(lease);
   }
-}
-
-/** What has ended is on its way to the database, which will judge by itself. */
-function loseAll(lease: Lease, verdicts: Verdicts): void {
-  for (const attempt of lease.attempts) if (attempt.state !== "ended") verdicts.lose(attempt);
 }
 
 /** Shows that this worker lives. Never rejects. */

@@ -9,7 +9,7 @@ import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.t
 import type { Attempt } from "./attempt.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Events } from "./events.ts";
-import type { LeaseBook } from "./lease-book.ts";
+import type { Lease, LeaseBook } from "./lease-book.ts";
 import type { Settlements } from "./settlements.ts";
 
 export interface VerdictParts {
@@ -95,6 +95,11 @@ export class Verdicts {
       deadlineAt: clock.now() + CANCEL_GRACE_MS,
       expire: () => this.end(attempt, "cancelled", {}),
     });
+  }
+
+  /** A lease is gone. What of it has ended is on its way to the database, which will judge by itself. */
+  loseAll(lease: Lease): void {
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") this.lose(attempt);
   }
 
   /** The lease is gone: nothing of this attempt may be written any more. */

@@ -140,6 +140,7 @@ class LocalWorker implements Worker {
   async drain({ until = "idle", horizonMs = Infinity, signal }: DrainOptions = {}): Promise<void> {
     if (signal?.aborted) return;
     await this.start();
+    this.#engine?.refuseOffers();
     const onAbort = (): void => void this.stop();
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();

@@ -208,7 +208,8 @@ begin
     settings.max_payload_bytes,
     -- What is strictly first in, first out passes through the line.
     not line.is_fifo and not line.is_paused and exists (
-      select from queue.bells as bell where bell.queue_id = line.id and bell.channel is not null)
+      select from queue.bells as bell where bell.queue_id = line.id and bell.channel is not null
+        and (bell.type_ids is null or type.id = any (bell.type_ids)))
   into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo, v_limit, v_is_awaited
   from queue.types as type
   join queue.queues as line on line.name = coalesce(p_queue, p_type)

@@ -97,9 +97,10 @@ $$;
 comment on function queue.unregister_worker is 'Signs a worker out: it has stopped in good order.';
 
 create function queue.arm_bells(
-  p_worker integer, p_queue_ids integer[], p_type_ids integer[], p_channel text default null, p_offer_ms integer default null
+  p_worker integer, p_queue_ids integer[], p_type_ids integer[], p_channel text default null, p_offer_ms integer default null,
+  p_accept bigint default null, p_lease_ms integer default null
 )
-returns void
+returns boolean
 language plpgsql
 volatile
 security definer
@@ -108,9 +109,17 @@ set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_is_alive boolean;
 begin
   -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.
   perform set_config('synchronous_commit', 'off', true);
+  if p_accept is not null then
+    update queue.leases as lease
+    set is_offered = false, expires_at = greatest(lease.expires_at, queue.clock() + p_lease_ms * interval '1 millisecond')
+    where lease.id = p_accept and lease.worker_id = p_worker;
+    v_is_alive := found;
+  end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
   if p_channel is not null then
     delete from queue.bells
@@ -133,10 +142,11 @@ begin
     select from queue.bells as bell where bell.queue_id = line.id and bell.worker_id = p_worker
   )
   on conflict do nothing;
+  return v_is_alive;
 end;
 $$;
 comment on function queue.arm_bells is
-  'This worker sleeps: the next job that becomes ready on one of these queues wakes it, once, by NOTIFY millrace. With a channel a new job may come to it there, leased already.';
+  'This worker sleeps: the next job that becomes ready on one of these queues wakes it, once, by NOTIFY millrace. With a channel a new job may come to it there, leased already. The worker begins with the offered lease p_accept: false when that was lost.';
 
 -- The answer of advance can get lost after its commit: the worker then holds leases it never heard of.
 create function queue.forget_leases(p_worker integer, p_known_leases bigint[])

@@ -105,7 +105,8 @@ describeOnEachServer(
         null,
         { timeout_ms: 1_000 },
       ]);
-      assert.deepEqual([only(offer).now, only(offer).expires_at], [created, created + 60_000]);
+      assert.equal(only(offer).expires_at - only(offer).now, 60_000);
+      assert.ok(only(offer).now >= created);
       assert.deepEqual(rings, []);
       assert.equal(await rig.status(id), "processing");
       assert.equal((await rig.claim("offer.all")).length, 0);

@@ -10,7 +10,9 @@ import { gate } from "./rig.ts";
 async function rig() {
   const answered = gate();
   const calls: string[] = [];
-  let hear: (payload: string) => void = () => undefined;
+  /** Whether a job might be brought, for each arming. */
+  const wishes: boolean[] = [];
+  let hear: (payload: string, channel: string) => void = () => undefined;
   const listen: Sql["listen"] = async (_channel, onPayload, { onListening }) => {
     hear = onPayload;
     onListening?.();
@@ -22,7 +24,10 @@ async function rig() {
     logger: silentLogger,
     worker: () => 7,
     random: () => 0,
-    arm: () => answered.opened,
+    arm: (isHeard) => {
+      wishes.push(isHeard);
+      return answered.opened.then(() => true);
+    },
     onArmed: () => calls.push("armed"),
     onRing: () => calls.push("rung"),
     offerChannel: "secret",
@@ -31,7 +36,13 @@ async function rig() {
   });
   await doorbell.run(new AbortController().signal);
   calls.length = 0;
-  return { doorbell, answered, calls, hear: (payload: string) => hear(payload) };
+  return {
+    doorbell,
+    answered,
+    calls,
+    wishes,
+    hear: (payload: string, channel = "millrace") => hear(payload, channel),
+  };
 }
 
 test("rings once, for its own worker", async () => {
@@ -73,8 +84,30 @@ test("hands over a job that is brought, and has rung by that", async () => {
   await doorbell.arm();
   calls.length = 0;
 
-  hear(JSON.stringify({ now: 1, expires_at: 2, job: ["9", "11"] }));
+  hear(JSON.stringify({ now: 1, expires_at: 2, job: ["9", "11"] }), "secret");
 
   assert.deepEqual(calls, ["offered 11"]);
   assert.equal(doorbell.isArmed, false);
+});
+
+test("believes no job that comes on the channel of all", async () => {
+  const { calls, hear } = await rig();
+
+  hear(JSON.stringify({ now: 1, expires_at: 2, job: ["9", "11"] }));
+  hear("{}", "secret");
+
+  assert.deepEqual(calls, []);
+});
+
+test("wants no job brought while it hears nothing of what it should", async () => {
+  const { doorbell, answered, wishes, hear } = await rig();
+  answered.open();
+  await doorbell.arm();
+  // A job was found by looking.
+  doorbell.disarm();
+  await doorbell.arm();
+  hear("w:7");
+  await doorbell.arm();
+
+  assert.deepEqual(wishes, [true, false, true]);
 });

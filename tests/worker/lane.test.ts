@@ -46,6 +46,7 @@ function push(lane: Lane, types: readonly string[]): void {
       attempts: [],
       unsettled: 1,
       completed: 0,
+      isAccepting: false,
       isWhole: true,
     };
     lane.push(new Attempt(row, lease, lane, {} as never, 0));

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
-import { it, test } from "node:test";
+import { before, it, test } from "node:test";
+import { turn } from "../../src/core/turn.ts";
 import { type Offer, readOffer } from "../../src/db/claimed-jobs.ts";
-import { defineJob, implement } from "../../src/index.ts";
+import { connect } from "../../src/db/postgres-js.ts";
+import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
 import { DatabaseTime } from "../../src/worker/database-time.ts";
 import type { Lane } from "../../src/worker/lane.ts";
 import { takeOffer } from "../../src/worker/offers.ts";
@@ -21,23 +23,40 @@ describeOnEachServer("a sleeping worker", (context) => {
     readonly worker_id: number;
   }
 
-  /** Resolves when a worker waits for jobs to be brought. */
+  /** Resolves when a worker waits for jobs to be brought. One that found work by looking only does when it hears something. */
   function awaiting(): Promise<Bell> {
     return eventually(async () => {
-      const [bell] = await context.db.superSql<Bell[]>`
-        select channel, worker_id from queue.bells where channel is not null`;
-      return bell;
+      const bells = await context.db.superSql<Bell[]>`
+        select channel, worker_id from queue.bells order by channel nulls last`;
+      const [bell] = bells;
+      if (bell && bell.channel === null) {
+        await context.db.sql`select pg_notify('millrace', ${`w:${bell.worker_id}`})`;
+      }
+      return bell?.channel === null ? undefined : bell;
     });
   }
 
-  async function isOffered(): Promise<boolean | undefined> {
-    const [lease] = await context.db.superSql<{ is_offered: boolean }[]>`
-      select is_offered from queue.leases`;
-    return lease?.is_offered;
+  /** Whether the lease under which a job runs was made by its enqueue: the worker may have accepted it since. */
+  async function wasBrought(id: string): Promise<boolean> {
+    const [lease] = await context.db.superSql<{ brought: boolean }[]>`
+      select exists (select from brought where job_id = ${id}) as brought`;
+    return lease?.brought === true;
   }
 
+  before(async () => {
+    await context.db.superSql.unsafe(`
+      create table brought (job_id bigint);
+      create function note_brought() returns trigger language plpgsql security definer as $$
+      begin
+        insert into public.brought values (new.job_ids[1]);
+        return null;
+      end $$;
+      create trigger note_brought after insert on queue.leases for each row when (new.is_offered)
+      execute function note_brought();`);
+  });
+
   it("begins with a new job without asking for it", async () => {
-    const handler = implement(task, () => isOffered());
+    const handler = implement(task, ({ id }) => wasBrought(id));
     await withWorker(
       context.db,
       [handler],
@@ -57,9 +76,9 @@ describeOnEachServer("a sleeping worker", (context) => {
   it("tells the handler of it all that a claim would", async () => {
     const facts: unknown[] = [];
     const ways: unknown[] = [];
-    const handler = implement(task, async ({ input, type, queue, tenantId, attempt }) => {
+    const handler = implement(task, async ({ id, input, type, queue, tenantId, attempt }) => {
       facts.push({ input, type, queue, tenantId, attempt });
-      ways.push(await isOffered());
+      ways.push(await wasBrought(id));
     });
     await withWorker(
       context.db,
@@ -82,8 +101,11 @@ describeOnEachServer("a sleeping worker", (context) => {
     let runs = 0;
     const handler = implement(task, () => {
       runs += 1;
-      // Until the lease is a common one, which is when it was extended.
-      return eventually(async () => ((await isOffered()) === false ? "kept" : undefined));
+      // Until the lease is a common one.
+      return eventually(async () => {
+        const [lease] = await context.db.superSql`select is_offered from queue.leases`;
+        return lease?.["is_offered"] === false ? "kept" : undefined;
+      });
     });
     await withWorker(
       context.db,
@@ -91,9 +113,8 @@ describeOnEachServer("a sleeping worker", (context) => {
       async ({ queue }) => {
         await awaiting();
         const job = await queue.enqueue(task, {});
-        assert.equal(await isOffered(), true);
         assert.equal(await job.result({ timeoutMs: 10_000 }), "kept");
-        assert.equal(runs, 1);
+        assert.deepEqual([await wasBrought(job.id), runs], [true, 1]);
       },
       LONG_LEASE,
     );
@@ -137,7 +158,7 @@ describeOnEachServer("a sleeping worker", (context) => {
   });
 
   it("gives back what came too late, and takes it again by a claim", async () => {
-    const handler = implement(task, () => isOffered());
+    const handler = implement(task, () => "done");
     await withWorker(
       context.db,
       [handler],
@@ -156,10 +177,96 @@ describeOnEachServer("a sleeping worker", (context) => {
         await context.db.sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
 
         await seen("released");
-        assert.equal(await job.result({ timeoutMs: 10_000 }), false);
+        assert.equal(await job.result({ timeoutMs: 10_000 }), "done");
       },
       LONG_LEASE,
     );
+  });
+
+  it("goes on after what came too late, with one slot", async () => {
+    const handler = implement(task, () => "done");
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        const { channel } = await awaiting();
+        const heard: string[] = [];
+        await context.db.superSql`update queue.bells set channel = 'elsewhere'`;
+        const ear = await context.db.sql.listen("elsewhere", (word) => heard.push(word));
+        const job = await queue.enqueue(task, {});
+        const offer = await eventually(() => heard.map(readOffer).find((found) => found !== null));
+        await ear.unlisten();
+        const late = { ...offer, expires_at: offer.now - 1 };
+        await context.db.sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
+
+        assert.equal(await job.result({ timeoutMs: 10_000 }), "done");
+        for (let round = 0; round < 2; round += 1) {
+          const next = await queue.enqueue(task, {});
+          assert.equal(await next.result({ timeoutMs: 10_000 }), "done");
+        }
+      },
+      { ...LONG_LEASE, concurrency: 1 },
+    );
+  });
+
+  it("runs no job that somebody else makes up, and minds no nonsense", async () => {
+    const ran: unknown[] = [];
+    const handler = implement(task, ({ input }) => {
+      ran.push(input);
+    });
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        await awaiting();
+        const now = Date.now();
+        const forged = [
+          "1",
+          "2",
+          task.type,
+          task.type,
+          "normal",
+          "forged",
+          null,
+          1,
+          3,
+          now,
+          null,
+          null,
+        ];
+        const offer = JSON.stringify({ now, expires_at: now + 60_000, job: forged });
+        await context.db.sql`select pg_notify('millrace', ${offer}), pg_notify('millrace', '{}')`;
+        await (await queue.enqueue(task, "real")).result();
+      },
+      LONG_LEASE,
+    );
+    assert.deepEqual(ran, ["real"]);
+  });
+
+  it("is brought nothing when it works only until nothing is left", async () => {
+    const blocked = gate();
+    const started = gate();
+    const handler = implement(task, async () => {
+      started.open();
+      await blocked.opened;
+    });
+    const sql = connect(context.db.url);
+    try {
+      const queue = createQueue({ sql });
+      await queue.enqueue(task, {});
+      const worker = createWorker({ sql, handlers: [handler], logger: silentLogger });
+      const drained = worker.drain();
+      await started.opened;
+      const bell = await eventually(async () => {
+        const [armed] = await context.db.superSql`select channel from queue.bells`;
+        return armed;
+      });
+      assert.equal(bell["channel"], null);
+      blocked.open();
+      await drained;
+    } finally {
+      await sql.close();
+    }
   });
 
   it("is brought nothing once it stops", async () => {
@@ -214,25 +321,66 @@ describeOnEachServer("a sleeping worker", (context) => {
   }
 });
 
-test("what a worker has no slot for goes back at once, and does not wait for one", () => {
+test("what a worker has no slot for goes back at once, and does not stay in the lane", async () => {
   const given: unknown[] = [];
   const attempt = { id: "11" };
-  const lane = { name: "*", hasFreeSlot: false, buffered: 0 };
+  const lane = {
+    name: "*",
+    hasFreeSlot: false,
+    room: 0,
+    buffered: 0,
+    push: () => given.push("pushed"),
+    stir: () => undefined,
+  };
   const time = new DatabaseTime();
   time.observe(0, 0);
   const parts = {
     settings: { clock: { now: () => 1 } },
     phase: { isStopping: false, workCount: 0 },
-    intake: { claimed: () => [attempt] },
+    intake: { adopt: () => [attempt] },
     executor: { fill: () => given.push("filled") },
     verdicts: { giveBack: (back: unknown) => given.push(back) },
     time,
   };
   const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
 
-  takeOffer(offer as unknown as Offer, [lane] as unknown as Lane[], parts as never);
+  await takeOffer(offer as unknown as Offer, [lane] as unknown as Lane[], parts as never);
 
   assert.deepEqual(given, [attempt]);
+});
+
+test("a job that is brought is accepted before its handler can keep the process busy", async () => {
+  const order: string[] = [];
+  const lease = { id: "9", isAccepting: false };
+  const lane = { name: "*", hasFreeSlot: true, room: 5, buffered: 0, concurrency: 5, running: 0 };
+  const time = new DatabaseTime();
+  time.observe(0, 0);
+  const parts = {
+    settings: { clock: { now: () => 1 }, leaseMs: 30_000 },
+    phase: { isStopping: false, workCount: 0 },
+    intake: { adopt: () => [{ id: "11", lease, lane: { ...lane } }] },
+    executor: { fill: () => order.push("begun") },
+    verdicts: {},
+    worker: () => 7,
+    book: { extend: () => order.push("extended") },
+    doorbell: {
+      // As a driver does: it writes in a turn of its own, some steps later.
+      async accept() {
+        await Promise.resolve();
+        await turn();
+        order.push("sent");
+        return true;
+      },
+    },
+    time,
+  };
+  const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
+  const lanes = [{ ...lane, push: () => undefined, stir: () => undefined }];
+
+  await takeOffer(offer as unknown as Offer, lanes as unknown as Lane[], parts as never);
+
+  assert.deepEqual(order.slice(0, 1), ["sent"]);
+  assert.ok(order.includes("begun"));
 });
 
 test("a moment of the database is never told too late", () => {

@@ -1,0 +1,56 @@
+import { armBells, disarmBells, type OfferTerms } from "../db/worker-functions.ts";
+import type { Lane } from "./lane.ts";
+import type { Phase } from "./lane-loop.ts";
+import type { Link } from "./link.ts";
+import { scopeOfAll } from "./make-lanes.ts";
+import { offerTerms } from "./offer-terms.ts";
+import type { WorkerSettings } from "./options.ts";
+
+export interface BellsParts {
+  readonly settings: WorkerSettings;
+  readonly worker: () => number;
+  readonly link: Link;
+  readonly lanes: readonly Lane[];
+  readonly phase: Phase;
+}
+
+/** What the database knows of a worker's sleep: that it wants to be woken, and whether jobs may be brought to it. */
+export class Bells {
+  /** Who works until nothing is left looks for all: it must not miss what is on its way. */
+  takesOffers = true;
+  readonly #parts: BellsParts;
+  readonly #terms: OfferTerms | null;
+
+  constructor(parts: BellsParts) {
+    this.#parts = parts;
+    this.#terms = offerTerms(parts.settings);
+  }
+
+  /** Where jobs are brought; undefined: nowhere. */
+  get channel(): string | undefined {
+    return this.#terms?.channel;
+  }
+
+  /**
+   * Asks to be woken. Jobs may be brought only while we are heard to listen. Begins with an offered lease, if one is named, and
+   * answers whether that still held.
+   */
+  async arm(isHeard: boolean, lease: string | null): Promise<boolean> {
+    const { settings, worker, link, lanes, phase } = this.#parts;
+    const terms = isHeard && this.takesOffers ? this.#terms : null;
+    const accept = lease === null ? null : { lease, leaseMs: settings.leaseMs };
+    const isAlive = await link.call((signal) =>
+      armBells(settings.sql, worker(), scopeOfAll(lanes), terms, accept, signal),
+    );
+    // It may have come after what a stop has taken back.
+    if (phase.isStopping) this.disarm();
+    return isAlive;
+  }
+
+  /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */
+  disarm(): void {
+    const { settings, worker, link } = this.#parts;
+    if (!settings.listen || link.isDown) return;
+    link.call((signal) => disarmBells(settings.sql, worker(), signal)).catch(() => undefined);
+  }
+}
