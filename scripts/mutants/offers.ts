@@ -5,6 +5,7 @@ const ENQUEUE = migration("enqueue");
 const RESCUE = migration("rescue");
 const WORKER = migration("worker");
 const OFFERS_TEST = "tests/worker/offers.test.ts";
+const TAKING_TEST = "tests/worker/taking-offers.test.ts";
 
 /** Bugs in the way of a job from its enqueue straight to a sleeping worker. */
 export const OFFER_MUTANTS: readonly Mutant[] = [
@@ -114,7 +115,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "a worker keeps a job that it has no slot for",
     "src/worker/offers.ts",
     ["if (!isFree || phase.isStopping", "if (phase.isStopping"],
-    [OFFERS_TEST],
+    [TAKING_TEST],
   ),
   plant(
     "offer-not-accepted",
@@ -128,7 +129,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "a handler that keeps its process busy begins before the database has heard of it",
     "src/worker/offers.ts",
     ["  await turn();\n  await turn();\n", ""],
-    [OFFERS_TEST],
+    [TAKING_TEST],
   ),
   plant(
     "offer-believed-anywhere",

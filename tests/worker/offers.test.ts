@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
-import { before, it, test } from "node:test";
-import { turn } from "../../src/core/turn.ts";
-import { type Offer, readOffer } from "../../src/db/claimed-jobs.ts";
+import { before, it } from "node:test";
+import { readOffer } from "../../src/db/claimed-jobs.ts";
 import { connect } from "../../src/db/postgres-js.ts";
 import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
-import { DatabaseTime } from "../../src/worker/database-time.ts";
-import type { Lane } from "../../src/worker/lane.ts";
-import { takeOffer } from "../../src/worker/offers.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
@@ -319,87 +315,4 @@ describeOnEachServer("a sleeping worker", (context) => {
       );
     });
   }
-});
-
-test("what a worker has no slot for goes back at once, and does not stay in the lane", async () => {
-  const given: unknown[] = [];
-  const attempt = { id: "11" };
-  const lane = {
-    name: "*",
-    hasFreeSlot: false,
-    room: 0,
-    buffered: 0,
-    push: () => given.push("pushed"),
-    stir: () => undefined,
-  };
-  const time = new DatabaseTime();
-  time.observe(0, 0);
-  const parts = {
-    settings: { clock: { now: () => 1 } },
-    phase: { isStopping: false, workCount: 0 },
-    intake: { adopt: () => [attempt] },
-    executor: { fill: () => given.push("filled") },
-    verdicts: { giveBack: (back: unknown) => given.push(back) },
-    time,
-  };
-  const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
-
-  await takeOffer(offer as unknown as Offer, [lane] as unknown as Lane[], parts as never);
-
-  assert.deepEqual(given, [attempt]);
-});
-
-test("a job that is brought is accepted before its handler can keep the process busy", async () => {
-  const order: string[] = [];
-  const lease = { id: "9", isAccepting: false };
-  const lane = { name: "*", hasFreeSlot: true, room: 5, buffered: 0, concurrency: 5, running: 0 };
-  const time = new DatabaseTime();
-  time.observe(0, 0);
-  const parts = {
-    settings: { clock: { now: () => 1 }, leaseMs: 30_000 },
-    phase: { isStopping: false, workCount: 0 },
-    intake: { adopt: () => [{ id: "11", lease, lane: { ...lane } }] },
-    executor: { fill: () => order.push("begun") },
-    verdicts: {},
-    worker: () => 7,
-    book: { extend: () => order.push("extended") },
-    doorbell: {
-      // As a driver does: it writes in a turn of its own, some steps later.
-      async accept() {
-        await Promise.resolve();
-        await turn();
-        order.push("sent");
-        return true;
-      },
-    },
-    time,
-  };
-  const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
-  const lanes = [{ ...lane, push: () => undefined, stir: () => undefined }];
-
-  await takeOffer(offer as unknown as Offer, lanes as unknown as Lane[], parts as never);
-
-  assert.deepEqual(order.slice(0, 1), ["sent"]);
-  assert.ok(order.includes("begun"));
-});
-
-test("a moment of the database is never told too late", () => {
-  const time = new DatabaseTime();
-  assert.equal(time.toLocal(1_000), -Infinity);
-
-  // Sent at 50 and answered at some time after that, when the database had 1,000.
-  time.observe(50, 1_000);
-  assert.equal(time.toLocal(1_500), 550);
-  time.observe(100, 1_040);
-  assert.equal(time.toLocal(1_500), 560);
-});
-
-test("only what queue.offer sends is read as an offer", () => {
-  assert.equal(readOffer("w:7"), null);
-  assert.equal(readOffer("{half"), null);
-  assert.deepEqual(readOffer('{"now":1,"expires_at":2,"job":[]}'), {
-    now: 1,
-    expires_at: 2,
-    job: [],
-  });
 });
