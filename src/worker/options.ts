@@ -38,7 +38,7 @@ export interface WorkerOptions {
   /**
    * The most jobs a queue's share of the worker holds beyond those that run. The worker takes fewer when handlers are slow: a job
    * shall not wait here for longer than half a second, or a tenth of the lease. 0 claims no more jobs than there are slots; batch
-   * handlers beside others then get small batches. @default 1500
+   * handlers beside others then get small batches. @default 2000
    */
   readonly prefetch?: number;
   /** How long a claim holds without a sign of life; it is extended three times as often. @default 30_000 */
@@ -131,7 +131,7 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
 }
 
 function toLanes(
-  { queues, concurrency, prefetch = 1_500 }: WorkerOptions,
+  { queues, concurrency, prefetch = 2_000 }: WorkerOptions,
   routes: ReadonlyMap<string, Route>,
   leaseMs: number,
 ): LaneSettings[] {
