@@ -20,12 +20,16 @@ export interface ExecutorParts {
 
 /** A handler that goes on for longer than this after its outcome was decided is worth a line in the log. */
 const OVERRUN_MS = 1_000;
+/** Handlers that let others in within this time are begun before the database has heard that their job was accepted. */
+const SHORT_BLOCK_MS = 100;
 
 /** Runs handlers, each in a slot of its lane. Every job passes here, so little is allocated for one. */
 export class Executor {
   readonly #parts: ExecutorParts;
   /** Attempts whose handlers run, whether or not their outcome is decided. */
   readonly running: Set<Attempt> = new Set();
+  /** The longest that a handler of a type kept the process to itself when it was called. Not measured in the midst of a backlog. */
+  readonly #longestBlocks = new Map<string, number>();
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts;
@@ -56,9 +60,20 @@ export class Executor {
   }
 
   #start(attempt: Attempt): void {
-    attempt.lane.running += 1;
-    if (attempt.route.batch) this.#runBatch(attempt);
+    const { lane, route, type } = attempt;
+    const isMeasured = lane.buffered === 0;
+    const at = isMeasured ? this.#now : 0;
+    lane.running += 1;
+    if (route.batch) this.#runBatch(attempt);
     else this.#runSingle(attempt);
+    if (isMeasured) {
+      this.#longestBlocks.set(type, Math.max(this.#longestBlocks.get(type) ?? 0, this.#now - at));
+    }
+  }
+
+  /** Whether the handlers of a type, as far as was seen, soon let others in after they are called. */
+  givesWay(type: string): boolean {
+    return (this.#longestBlocks.get(type) ?? Infinity) <= SHORT_BLOCK_MS;
   }
 
   /** Tells all running handlers that the worker stops. */

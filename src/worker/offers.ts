@@ -29,6 +29,11 @@ export async function takeOffer(
     return;
   }
   lane.push(attempt);
+  if (executor.givesWay(attempt.type)) {
+    executor.fill(lane);
+    void accept(attempt, parts);
+    return;
+  }
   void accept(attempt, parts);
   // A handler may keep the process busy for longer than the offer holds. Two turns, because drivers write what they are asked to
   // in a turn of their own. That is all that can be done: a pool may have no connection that is free.

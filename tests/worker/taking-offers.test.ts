@@ -34,7 +34,8 @@ test("what a worker has no slot for goes back at once, and does not stay in the 
   assert.deepEqual(given, [attempt]);
 });
 
-test("a job that is brought is accepted before its handler can keep the process busy", async () => {
+/** What happens in which order when a job is brought whose handler is known to give way, or not. */
+async function orderOf(givesWay: boolean): Promise<string[]> {
   const order: string[] = [];
   const lease = { id: "9", isAccepting: false };
   const lane = { name: "*", hasFreeSlot: true, room: 5, buffered: 0, concurrency: 5, running: 0 };
@@ -44,7 +45,7 @@ test("a job that is brought is accepted before its handler can keep the process 
     settings: { clock: { now: () => 1 }, leaseMs: 30_000 },
     phase: { isStopping: false, workCount: 0 },
     intake: { adopt: () => [{ id: "11", lease, lane: { ...lane } }] },
-    executor: { fill: () => order.push("begun") },
+    executor: { fill: () => order.push("begun"), givesWay: () => givesWay },
     verdicts: {},
     worker: () => 7,
     book: { extend: () => order.push("extended") },
@@ -64,8 +65,18 @@ test("a job that is brought is accepted before its handler can keep the process 
 
   await takeOffer(offer as unknown as Offer, lanes as unknown as Lane[], parts as never);
 
-  assert.deepEqual(order.slice(0, 1), ["sent"]);
-  assert.ok(order.includes("begun"));
+  await turn();
+  await turn();
+  return order;
+}
+
+test("a job is accepted before a handler of which nothing is known can keep the process busy", async () => {
+  assert.deepEqual((await orderOf(false)).slice(0, 1), ["sent"]);
+  assert.ok((await orderOf(false)).includes("begun"));
+});
+
+test("a handler that is known to give way begins at once", async () => {
+  assert.deepEqual(await orderOf(true), ["begun", "sent", "extended"]);
 });
 
 test("a moment of the database is never told too late", () => {
