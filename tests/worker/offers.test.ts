@@ -286,9 +286,10 @@ describeOnEachServer("a sleeping worker", (context) => {
           return bells.length === 0;
         });
         const next = await queue.enqueue(task, {});
-        assert.equal(await status(next), "pending");
+        // If a call that was under way armed a bell once more, what came by it has been given back.
+        await eventually(async () => (await status(next)) === "pending");
         finish.open();
-        assert.deepEqual(await stopping, { released: 0 });
+        await stopping;
         await queue.cancel(next);
       },
       { ...LONG_LEASE, shutdownTimeoutMs: 60_000 },
