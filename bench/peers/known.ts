@@ -39,7 +39,7 @@ export const knownPeers: readonly PeerUnderTest[] = [
   {
     name: "millrace",
     script: "millrace.ts",
-    nodeOptions: ["--max-semi-space-size=16"],
+    nodeOptions: ["--max-semi-space-size=8"],
     store: "postgres",
     abilities: [...ALL_BUT_TENANTS, "postgres", "tenants"],
   },

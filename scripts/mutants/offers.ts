@@ -121,8 +121,8 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "offer-not-accepted",
     "a job that was brought is lost when its handler takes longer than the offer",
     "src/worker/offers.ts",
-    ["void accept(attempt, parts);", ""],
-    [OFFERS_TEST],
+    ["  void accept(attempt, parts);\n  // A handler may", "  // A handler may"],
+    [TAKING_TEST],
   ),
   plant(
     "offer-accepted-late",

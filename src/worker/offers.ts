@@ -43,11 +43,12 @@ export async function takeOffer(
 }
 
 /** Makes the offered lease a common one, and wants the next job if there is a slot for it. Never rejects. */
-async function accept({ lease, lane }: Attempt, parts: LaneLoopParts): Promise<void> {
+async function accept({ lease, lane, state }: Attempt, parts: LaneLoopParts): Promise<void> {
   const { settings, doorbell, link, book, verdicts } = parts;
   const { sql, clock, leaseMs } = settings;
   const sentAt = clock.now();
-  const hasMore = lane.concurrency - lane.running > 1;
+  const isYetToRun = state === "buffered";
+  const hasMore = lane.concurrency - lane.running - (isYetToRun ? 1 : 0) > 0;
   const request = { worker: parts.worker(), leases: [lease.id], leaseMs };
   lease.isAccepting = true;
   try {

@@ -179,6 +179,25 @@ describeOnEachServer("a sleeping worker", (context) => {
     );
   });
 
+  it("is brought the next job while one runs, as long as it has a slot", async () => {
+    const blocked = gate();
+    const handler = implement(task, ({ input }) => (input === "slow" ? blocked.opened : undefined));
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        for (const input of ["quick", "slow", "quick"]) {
+          await awaiting();
+          const job = await queue.enqueue(task, input);
+          assert.equal(await wasBrought(job.id), true);
+          if (input === "quick") await job.result({ timeoutMs: 10_000 });
+        }
+        blocked.open();
+      },
+      { ...LONG_LEASE, concurrency: 2 },
+    );
+  });
+
   it("goes on after what came too late, with one slot", async () => {
     const handler = implement(task, () => "done");
     await withWorker(

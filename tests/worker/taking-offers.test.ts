@@ -44,7 +44,7 @@ async function orderOf(givesWay: boolean): Promise<string[]> {
   const parts = {
     settings: { clock: { now: () => 1 }, leaseMs: 30_000 },
     phase: { isStopping: false, workCount: 0 },
-    intake: { adopt: () => [{ id: "11", lease, lane: { ...lane } }] },
+    intake: { adopt: () => [{ id: "11", lease, lane: { ...lane }, state: "buffered" }] },
     executor: { fill: () => order.push("begun"), givesWay: () => givesWay },
     verdicts: {},
     worker: () => 7,
