@@ -1,9 +1,9 @@
-/**
- * Resolves after everything that is ready now has run, with what follows from it. Not in the standards of the web, but in Node, Deno
- * and Bun; elsewhere only what is ready at once comes first.
- */
+type Schedule = (callback: () => void) => unknown;
+
+/** Not in the standards of the web, nor in the types of all runtimes, but in Node, Deno and Bun. */
+const { setImmediate: schedule } = globalThis as { setImmediate?: Schedule };
+
+/** Resolves after everything that is ready now has run, with what follows from it; where runtimes lack it, after what is ready at once. */
 export function turn(): Promise<void> {
-  return typeof setImmediate === "function"
-    ? new Promise((resolve) => void setImmediate(resolve))
-    : Promise.resolve();
+  return schedule ? new Promise((resolve) => void schedule(resolve)) : Promise.resolve();
 }

@@ -191,8 +191,8 @@ function take(
   doorbell.disarm();
   lane.emptyClaims = 0;
   const isFull = count === limit;
-  // Whoever counts what each tenant had can't do so in two claims at a time.
-  lane.isFlowing = isFull && answer.is_alone && lane.scope.perTenant === null;
+  // Whoever counts what each tenant had can't do so in two claims at a time; and two small ones would only come in the wrong order.
+  lane.isFlowing = isFull && count > FEW && answer.is_alone && lane.scope.perTenant === null;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
   intake.claimed(lane, answer, deadline);
   lane.claimed(count, size);
