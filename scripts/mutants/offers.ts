@@ -135,7 +135,10 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "offer-believed-anywhere",
     "anybody can make a worker run a job that there is not",
     "src/worker/doorbell.ts",
-    ["if (channel === this.#parts.offerChannel) {", 'if (payload.startsWith("{")) {'],
+    [
+      "if (offerChannel !== undefined && channel === offerChannel) {",
+      'if (payload.startsWith("{")) {',
+    ],
     ["tests/worker/doorbell.test.ts", OFFERS_TEST],
   ),
   plant(

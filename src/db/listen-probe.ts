@@ -6,7 +6,7 @@ const PROBE_MS = 3_000;
 
 export interface ListenProbe {
   /** Takes a payload; true when it was the probe's own. */
-  offer(payload: string): boolean;
+  takes(payload: string): boolean;
   isSeen(): boolean;
   /** Notifies ourselves by `send` and waits until it arrives. Throws ListenUnavailableError when it does not. */
   probe(send: (payload: string, signal: AbortSignal) => Promise<unknown>): Promise<void>;
@@ -24,7 +24,7 @@ export function seeOwnNotification(signal: AbortSignal): ListenProbe {
     arrive = resolve;
   });
   return {
-    offer(payload) {
+    takes(payload) {
       if (payload !== nonce) return payload.startsWith("probe:");
       isSeen = true;
       arrive();

@@ -233,7 +233,7 @@ async function listenOnce(
   client.on("end", () => leave());
   signal.addEventListener("abort", leave, { once: true });
   client.on("notification", ({ payload = "", channel }) => {
-    if (!own.offer(payload)) onPayload(payload, channel);
+    if (!own.takes(payload)) onPayload(payload, channel);
   });
   void gone.then(() => {
     signal.removeEventListener("abort", leave);

@@ -72,7 +72,7 @@ export async function listen(
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
   const hear = (payload: string, channel: string): void => {
-    if (!own.offer(payload)) onPayload(payload, channel);
+    if (!own.takes(payload)) onPayload(payload, channel);
   };
   // postgres.js calls this after each reconnection too; the first time the probe is still on its way.
   const onListen = (): void => {

@@ -114,7 +114,8 @@ export class Doorbell {
 
   #hear(payload: string, channel: string): void {
     // Anybody may notify on the common channel; the other one nobody else knows.
-    if (channel === this.#parts.offerChannel) {
+    const { offerChannel } = this.#parts;
+    if (offerChannel !== undefined && channel === offerChannel) {
       const offer = readOffer(payload);
       this.#heard();
       if (offer) this.#parts.onOffer(offer);

@@ -101,6 +101,7 @@ export class Intake {
       lease.unsettled += 1;
       attempts.push(attempt);
     }
+    for (const lease of leases.values()) if (lease.attempts.length === 0) book.drop(lease);
     if (events.wants("claimed")) {
       events.emit({ kind: "claimed", lane: lane.name, count: answer.jobs.length });
     }

@@ -42,6 +42,11 @@ export class LeaseBook {
     return lease;
   }
 
+  /** None of its jobs is ours to run: it is left to run out. */
+  drop(lease: Lease): void {
+    this.#leases.delete(lease.id);
+  }
+
   /** The local time at which the first of the leases ends; Infinity without any. */
   get firstDeadline(): number {
     let first = Infinity;

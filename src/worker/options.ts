@@ -43,7 +43,7 @@ export interface WorkerOptions {
   readonly prefetch?: number;
   /** How long a claim holds without a sign of life; it is extended three times as often. @default 30_000 */
   readonly leaseMs?: number;
-  /** The longest sleep between two looks for work. @default 2_000 */
+  /** The longest sleep between two looks for work. @default 1_000 */
   readonly pollIntervalMs?: number;
   /** How long finished jobs may wait for company before they are written. @default 5 */
   readonly settleDelayMs?: number;

@@ -244,7 +244,7 @@ comment on table queue.bells is
 comment on column queue.bells.type_ids is 'Types that the worker runs; null: any.';
 comment on column queue.bells.channel is
   'Where the worker takes a job without asking: known to it alone, because anybody may LISTEN. Null: it only wants to be woken.';
-comment on column queue.bells.offer_ms is 'How long it has to begin with such a job.';
+comment on column queue.bells.offer_ms is 'How long it has to accept such a job.';
 comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker.';
 
 create unlogged table queue.sweeps (
