@@ -35,7 +35,7 @@ const { values: flags } = parseArgs({
     workers: { type: "string", default: "1,4,10" },
     bystanders: { type: "string", default: "1000000" },
     "beside-jobs": { type: "string", default: "20000" },
-    samples: { type: "string", default: "500" },
+    samples: { type: "string", default: "2000" },
     tenants: { type: "string", default: "1000" },
     "idle-seconds": { type: "string", default: "30" },
     "soak-minutes": { type: "string", default: "10" },

@@ -131,18 +131,26 @@ as $$
 declare
   v_worker_id integer;
 begin
-  for v_worker_id in
-    delete from queue.bells
-    where ctid = any (array(
-      select bell.ctid from queue.bells as bell
-      where bell.queue_id = p_queue_id
-      limit least(p_count, 16)
-      for update skip locked
-    ))
-    returning worker_id
-  loop
-    perform pg_notify('millrace', 'w:' || v_worker_id);
-  end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    -- A bell that was taken since this snapshot would be an error. Left where it is, it rings once too often at worst.
+    perform pg_notify('millrace', 'w:' || bell.worker_id)
+    from (
+      select worker_id from queue.bells where queue_id = p_queue_id limit least(p_count, 16)
+    ) as bell;
+  else
+    for v_worker_id in
+      delete from queue.bells
+      where ctid = any (array(
+        select bell.ctid from queue.bells as bell
+        where bell.queue_id = p_queue_id
+        limit least(p_count, 16)
+        for update skip locked
+      ))
+      returning worker_id
+    loop
+      perform pg_notify('millrace', 'w:' || v_worker_id);
+    end loop;
+  end if;
   -- Where a worker sleeps that was woken just now, the Edge worker is left alone.
   if not found and exists (select from queue.bells as bell where bell.queue_id = 0) then
     perform queue.ring_edge(p_queue_id);

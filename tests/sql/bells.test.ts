@@ -155,6 +155,23 @@ describeOnEachServer(
       assert.deepEqual(words, [`w:${worker}`]);
     });
 
+    it("ring in a snapshot that still sees one that somebody took, and don't fail it", async () => {
+      // So that the names are known before the snapshot.
+      await rigOf(context.db).enqueue("taken");
+      const worker = await sleep("taken", ["taken"]);
+      const late = context.db.connect({ max: 1 });
+
+      const words = await heard(({ enqueue }) =>
+        late.begin("isolation level repeatable read", async (tx) => {
+          await tx`select from queue.bells`;
+          await enqueue("taken");
+          await tx`select public.enqueue_job('taken')`;
+        }),
+      );
+
+      assert.deepEqual(words, [`w:${worker}`, `w:${worker}`]);
+    });
+
     it("are armed once, however often one asks", async () => {
       const { sql } = context.db;
       const worker = await sleep("arm", ["arm"]);
