@@ -1,10 +1,11 @@
 /**
- * Runs the test files named as arguments, each in a process of its own, prints what happens and
+ * Runs the test files named as arguments, large ones each in a process of its own, prints what happens and
  * sends a tally to the parent process. Started by test.ts as the leader of a process group, so that
  * everything can be ended at once.
  */
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { testEntries } from "./test-entries.ts";
 
 /** What is sent to the parent. */
 export interface Tally {
@@ -17,14 +18,14 @@ export interface Tally {
 const FILES_AT_ONCE = 3;
 const FILE_TIMEOUT_MS = 240_000;
 
-async function runFiles(files: string[]): Promise<Tally> {
+async function runFiles(files: readonly string[]): Promise<Tally> {
   let passed = 0;
   let failed = 0;
   const skips: string[] = [];
   // A failed test may leave a connection open, which must not keep its file alive until the timeout;
   // sessions that a passing test leaves open are found when its database is closed.
   const events = run({
-    files,
+    files: [...files],
     concurrency: FILES_AT_ONCE,
     timeout: FILE_TIMEOUT_MS,
     forceExit: true,
@@ -52,6 +53,10 @@ function isOwnFailure(error: Error): boolean {
 
 // Whoever reads our output may leave early.
 process.stdout.on("error", () => process.exit(1));
-const tally = await runFiles(process.argv.slice(2));
-process.send?.(tally);
+const entries = await testEntries(process.argv.slice(2));
+try {
+  process.send?.(await runFiles(entries.files));
+} finally {
+  await entries.remove();
+}
 process.disconnect?.();

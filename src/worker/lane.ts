@@ -109,6 +109,14 @@ export class Lane {
     return this.running < this.concurrency;
   }
 
+  /**
+   * Whether a job that comes without being asked for can begin. What a claim under way may bring does not count: the bell is armed
+   * where there was nothing, so it brings nothing most of the time.
+   */
+  get isOpen(): boolean {
+    return this.hasFreeSlot && this.buffered === 0;
+  }
+
   /** How many more jobs fit. */
   get room(): number {
     return this.#capacity - this.running * this.batchSize - this.buffered - this.claiming;

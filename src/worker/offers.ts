@@ -21,9 +21,8 @@ export async function takeOffer(
   phase.workCount += 1;
   const [attempt] = intake.adopt(lane, { jobs: [offer.job], now: offer.now }, deadline);
   if (!attempt) return;
-  const isFree = lane.hasFreeSlot && lane.room > 0 && lane.buffered === 0;
   // It may have come late: from a transaction that went on for long after the enqueue, or to a process that was busy.
-  if (!isFree || phase.isStopping || deadline <= settings.clock.now()) {
+  if (!lane.isOpen || phase.isStopping || deadline <= settings.clock.now()) {
     verdicts.giveBack(attempt);
     lane.stir();
     return;

@@ -72,7 +72,7 @@ describeOnEachServer(
       const run = await bench(url);
 
       assert.equal(run.code, 0, run.err);
-      assert.match(run.out, /^Postgres \d+[.\d]* at 127.0.0.1:\d+\/t_bench_/);
+      assert.match(run.out, /^Postgres \d+[.\d]* at 127.0.0.1:\d+\/t_\w+/);
       assert.match(run.out, /\n {2}drain +[\d,]+ jobs\/s {2}500 jobs, one worker, 24 at a time\n/);
       assert.match(run.out, /\n {2}enqueue in bulk +[\d,]+ jobs\/s {2}500 jobs, 1,000 a call\n/);
       assert.match(run.out, /\n {2}enqueue one by one +[\d,]+ jobs\/s {2}50 jobs, 10 producers/);
@@ -80,7 +80,7 @@ describeOnEachServer(
       assert.match(run.out, /\n {2}round trip, p50 +[\d.]+ ms {2}select 1\n/);
       assert.match(run.out, /\n {2}synchronous_commit +on\n {2}fsync +off\n/);
       assert.match(run.out, /! fsync.* off\n +why +A crash of the server can lose jobs/);
-      assert.match(run.err, /^Measuring in millrace_bench_\d+_\w+ beside 127.0.0.1:\d+\/t_bench_/);
+      assert.match(run.err, /^Measuring in millrace_bench_\d+_\w+ beside 127.0.0.1:\d+\/t_\w+/);
       assert.deepEqual(await databasesOf(context.db, url), []);
       assert.deepEqual(await ownQueue(context.db), untouched);
     });

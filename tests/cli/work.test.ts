@@ -47,7 +47,7 @@ describeWithDatabase("millrace work", (context) => {
       run.out,
       new RegExp(`✗ test.doomed +#${bad} +1/1 .* dead letter: TypeError: it can't be done`),
     );
-    assert.match(run.err, /^Working for .*app.fixture.ts on 127.0.0.1:\d+\/t_work_/);
+    assert.match(run.err, /^Working for .*app.fixture.ts on 127.0.0.1:\d+\/t_\w+/);
     assert.match(run.err, /Stopped after .*: 2 completed, 1 retried, 1 failed\n$/);
   });
 

@@ -53,6 +53,19 @@ function push(lane: Lane, types: readonly string[]): void {
   }
 }
 
+test("a lane whose claim under way may fill all slots is open to a job that is brought, until a slot is missing", () => {
+  const lane = makeLane({ concurrency: 1 });
+  lane.claiming = 1;
+  assert.deepEqual([lane.room, lane.isOpen], [0, true]);
+
+  lane.running = 1;
+  assert.equal(lane.isOpen, false);
+
+  lane.running = 0;
+  push(lane, ["first in the line"]);
+  assert.equal(lane.isOpen, false);
+});
+
 test("a lane that knows nothing of its handlers claims what can run at once, and no more", () => {
   assert.equal(makeLane().claimLimit, 10);
 });

@@ -11,9 +11,7 @@ test("what a worker has no slot for goes back at once, and does not stay in the 
   const attempt = { id: "11" };
   const lane = {
     name: "*",
-    hasFreeSlot: false,
-    room: 0,
-    buffered: 0,
+    isOpen: false,
     push: () => given.push("pushed"),
     stir: () => undefined,
   };
@@ -38,7 +36,7 @@ test("what a worker has no slot for goes back at once, and does not stay in the 
 async function orderOf(givesWay: boolean): Promise<string[]> {
   const order: string[] = [];
   const lease = { id: "9", isAccepting: false };
-  const lane = { name: "*", hasFreeSlot: true, room: 5, buffered: 0, concurrency: 5, running: 0 };
+  const lane = { name: "*", isOpen: true, concurrency: 5, running: 0 };
   const time = new DatabaseTime();
   time.observe(0, 0);
   const parts = {
