@@ -162,4 +162,21 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     ["    this.#bells.disarm();\n", ""],
     [OFFERS_TEST],
   ),
+  plant(
+    "old-snapshot-cannot-ring",
+    "an enqueue in repeatable read fails because a bell that it sees has rung meanwhile",
+    ENQUEUE,
+    ["current_setting('transaction_isolation') <> 'read committed'", "false"],
+    [sqlTest("bells")],
+  ),
+  plant(
+    "refused-during-a-look",
+    "a job that is brought goes back because a look for others is under way",
+    "src/worker/lane.ts",
+    [
+      "return this.hasFreeSlot && this.buffered === 0;",
+      "return this.hasFreeSlot && this.buffered === 0 && this.room > 0;",
+    ],
+    ["tests/worker/lane.test.ts"],
+  ),
 ];
