@@ -4,32 +4,10 @@
  */
 import { readFile } from "node:fs/promises";
 import { Command } from "commander";
-import { ACCESS_MUTANTS } from "./mutants/access.ts";
-import { CLAIM_MUTANTS } from "./mutants/claim.ts";
-import { DOORBELL_MUTANTS } from "./mutants/doorbell.ts";
-import { EDGE_MUTANTS } from "./mutants/edge.ts";
-import { ENQUEUE_MUTANTS } from "./mutants/enqueue.ts";
-import { LOCK_MUTANTS } from "./mutants/locks.ts";
+import { MUTANTS } from "./mutants/all.ts";
 import type { Mutant } from "./mutants/mutant.ts";
-import { OFFER_MUTANTS } from "./mutants/offers.ts";
 import { type Outcome, runMutant, runTest } from "./mutants/run-mutant.ts";
-import { SETTLE_MUTANTS } from "./mutants/settle.ts";
-import { TYPESCRIPT_MUTANTS } from "./mutants/typescript.ts";
-import { UPKEEP_MUTANTS } from "./mutants/upkeep.ts";
 import { copyRepository, type Workspace } from "./mutants/workspace.ts";
-
-const MUTANTS: readonly Mutant[] = [
-  ...CLAIM_MUTANTS,
-  ...SETTLE_MUTANTS,
-  ...LOCK_MUTANTS,
-  ...UPKEEP_MUTANTS,
-  ...ENQUEUE_MUTANTS,
-  ...OFFER_MUTANTS,
-  ...ACCESS_MUTANTS,
-  ...DOORBELL_MUTANTS,
-  ...EDGE_MUTANTS,
-  ...TYPESCRIPT_MUTANTS,
-];
 
 interface Options {
   readonly atOnce: number;

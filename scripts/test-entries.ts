@@ -21,7 +21,8 @@ export interface TestEntries {
 
 /** Puts neighbours of one folder together, in their order, as long as they are small. */
 export async function testEntries(files: readonly string[]): Promise<TestEntries> {
-  const folder = await mkdtemp(join(tmpdir(), "millrace-entries-"));
+  // Named so that the next run removes it if this one is killed.
+  const folder = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-entries-`));
   const groups = await groupBySize(files);
   const entries = await Promise.all(
     groups.map(async (group, index) => {

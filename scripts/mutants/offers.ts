@@ -114,7 +114,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "offer-over-capacity",
     "a worker keeps a job that it has no slot for",
     "src/worker/offers.ts",
-    ["if (!isFree || phase.isStopping", "if (phase.isStopping"],
+    ["if (!lane.isOpen || phase.isStopping", "if (phase.isStopping"],
     [TAKING_TEST],
   ),
   plant(

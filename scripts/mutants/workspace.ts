@@ -36,17 +36,35 @@ async function copyOf(source: string): Promise<Workspace> {
 }
 
 async function applyEdits(folder: string, edits: readonly Edit[]): Promise<string | undefined> {
+  const edited = await editedTexts(folder, edits);
+  if (typeof edited === "string") return edited;
+  for (const [path, text] of edited) await writeFile(path, text);
+  return undefined;
+}
+
+/** Says which edit does not fit the repository as it is, if one does not. */
+export async function misfit(edits: readonly Edit[]): Promise<string | undefined> {
+  const edited = await editedTexts(ROOT, edits);
+  return typeof edited === "string" ? edited : undefined;
+}
+
+/** The new text of each file, or which edit does not fit. */
+async function editedTexts(
+  folder: string,
+  edits: readonly Edit[],
+): Promise<ReadonlyMap<string, string> | string> {
+  const texts = new Map<string, string>();
   for (const { file, from, to, every } of edits) {
     const path = join(folder, await resolveFile(folder, file));
-    const text = await readFile(path, "utf8").catch(() => "");
+    const text = texts.get(path) ?? (await readFile(path, "utf8").catch(() => ""));
     const count = text.split(from).length - 1;
     if (count === 0 || (count > 1 && !every)) return `${file} holds ${count} times: ${from}`;
-    await writeFile(
+    texts.set(
       path,
       text.replaceAll(from, () => to),
     );
   }
-  return undefined;
+  return texts;
 }
 
 /** Migrations are named without the time that their file names begin with. */

@@ -1,0 +1,25 @@
+import { ACCESS_MUTANTS } from "./access.ts";
+import { CLAIM_MUTANTS } from "./claim.ts";
+import { DOORBELL_MUTANTS } from "./doorbell.ts";
+import { EDGE_MUTANTS } from "./edge.ts";
+import { ENQUEUE_MUTANTS } from "./enqueue.ts";
+import { LOCK_MUTANTS } from "./locks.ts";
+import type { Mutant } from "./mutant.ts";
+import { OFFER_MUTANTS } from "./offers.ts";
+import { SETTLE_MUTANTS } from "./settle.ts";
+import { TYPESCRIPT_MUTANTS } from "./typescript.ts";
+import { UPKEEP_MUTANTS } from "./upkeep.ts";
+
+/** All planted bugs, in the order of docs/testing.md. */
+export const MUTANTS: readonly Mutant[] = [
+  ...CLAIM_MUTANTS,
+  ...SETTLE_MUTANTS,
+  ...LOCK_MUTANTS,
+  ...UPKEEP_MUTANTS,
+  ...ENQUEUE_MUTANTS,
+  ...OFFER_MUTANTS,
+  ...ACCESS_MUTANTS,
+  ...DOORBELL_MUTANTS,
+  ...EDGE_MUTANTS,
+  ...TYPESCRIPT_MUTANTS,
+];
