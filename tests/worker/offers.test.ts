@@ -39,6 +39,24 @@ describeOnEachServer("a sleeping worker", (context) => {
     return lease?.brought === true;
   }
 
+  /** A job that reaches the worker when its time is over, as from a transaction that went on for long after its enqueue. */
+  async function bringLate<Job extends { readonly id: string }>(
+    enqueue: () => Promise<Job>,
+  ): Promise<Job> {
+    const { sql, superSql } = context.db;
+    const { channel } = await awaiting();
+    await superSql`update queue.bells set channel = 'elsewhere'`;
+    const heard: string[] = [];
+    const ear = await sql.listen("elsewhere", (word) => heard.push(word));
+    const job = await enqueue();
+    const offer = await eventually(() => heard.map(readOffer).find((found) => found !== null));
+    await ear.unlisten();
+    assert.equal(offer.job[1], job.id);
+    const late = { ...offer, expires_at: offer.now - 1 };
+    await sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
+    return job;
+  }
+
   before(async () => {
     await context.db.superSql.unsafe(`
       create table brought (job_id bigint);
@@ -158,18 +176,7 @@ describeOnEachServer("a sleeping worker", (context) => {
       context.db,
       [handler],
       async ({ queue, seen }) => {
-        const { channel, worker_id: worker } = await awaiting();
-        // As by a transaction that went on for long after its enqueue.
-        const heard: string[] = [];
-        await context.db.superSql`update queue.bells set channel = 'elsewhere'`;
-        const ear = await context.db.sql.listen("elsewhere", (word) => heard.push(word));
-        const job = await queue.enqueue(task, {});
-        const offer = await eventually(() => heard.map(readOffer).find((found) => found !== null));
-        await ear.unlisten();
-        assert.equal(offer.job[1], job.id);
-        assert.ok(worker > 0);
-        const late = { ...offer, expires_at: offer.now - 1 };
-        await context.db.sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
+        const job = await bringLate(() => queue.enqueue(task, {}));
 
         await seen("released");
         assert.equal(await job.result({ timeoutMs: 10_000 }), "done");
@@ -203,15 +210,7 @@ describeOnEachServer("a sleeping worker", (context) => {
       context.db,
       [handler],
       async ({ queue }) => {
-        const { channel } = await awaiting();
-        const heard: string[] = [];
-        await context.db.superSql`update queue.bells set channel = 'elsewhere'`;
-        const ear = await context.db.sql.listen("elsewhere", (word) => heard.push(word));
-        const job = await queue.enqueue(task, {});
-        const offer = await eventually(() => heard.map(readOffer).find((found) => found !== null));
-        await ear.unlisten();
-        const late = { ...offer, expires_at: offer.now - 1 };
-        await context.db.sql`select pg_notify(${channel}, ${JSON.stringify(late)})`;
+        const job = await bringLate(() => queue.enqueue(task, {}));
 
         assert.equal(await job.result({ timeoutMs: 10_000 }), "done");
         for (let round = 0; round < 2; round += 1) {
