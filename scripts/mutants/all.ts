@@ -3,6 +3,7 @@ import { CLAIM_MUTANTS } from "./claim.ts";
 import { DOORBELL_MUTANTS } from "./doorbell.ts";
 import { EDGE_MUTANTS } from "./edge.ts";
 import { ENQUEUE_MUTANTS } from "./enqueue.ts";
+import { IDENTITY_MUTANTS } from "./identity.ts";
 import { LOCK_MUTANTS } from "./locks.ts";
 import type { Mutant } from "./mutant.ts";
 import { OFFER_MUTANTS } from "./offers.ts";
@@ -13,6 +14,7 @@ import { UPKEEP_MUTANTS } from "./upkeep.ts";
 /** All planted bugs, in the order of docs/testing.md. */
 export const MUTANTS: readonly Mutant[] = [
   ...CLAIM_MUTANTS,
+  ...IDENTITY_MUTANTS,
   ...SETTLE_MUTANTS,
   ...LOCK_MUTANTS,
   ...UPKEEP_MUTANTS,

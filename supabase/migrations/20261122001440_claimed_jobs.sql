@@ -37,6 +37,7 @@ declare
   -- Mostly the ids follow on each other: then one walk through the index finds all.
   v_is_run boolean := v_last - v_first + 1 = cardinality(p_ids);
   v_is_same_order boolean;
+  v_is_ascending boolean;
   v_fact record;
   v_types integer[];
   v_queues integer[];
@@ -67,9 +68,12 @@ begin
 
   o_may_run_once := v_fact.may_run_once;
   v_is_same_order := coalesce(v_fact.ids = p_ids, false);
+  -- Neighbours are not always in the order of their ids: the claim goes by priority and time, and the facts come as they
+  -- were written. Only what is checked to count up from the first id is sent as a first id.
+  v_is_ascending := v_is_run and v_is_same_order and p_ids = array(select generate_series(v_first, v_last));
   o_jobs := json_build_object(
-    'first', case when v_is_run and v_is_same_order then v_first::text end,
-    'ids', case when not v_is_run or not v_is_same_order then p_ids::text[] end,
+    'first', case when v_is_ascending then v_first::text end,
+    'ids', case when not v_is_ascending then p_ids::text[] end,
     'attempts', queue.squeeze(p_attempts::bigint[]), 'leases', queue.squeeze(p_leases)::text[],
     -- All that follows is in the order of these.
     'fact_ids', case when not v_is_same_order then coalesce(v_fact.ids, '{}')::text[] end, 'payloads', v_fact.payloads,

@@ -21,6 +21,8 @@ interface Picture {
   readonly misplaced: readonly string[];
   /** Jobs whose status history has a step that does not begin where the one before ended, or ends elsewhere than they stand. */
   readonly torn: readonly string[];
+  /** Jobs that hold the result of another. */
+  readonly foreign: readonly string[];
 }
 
 const LOOK = `
@@ -74,7 +76,9 @@ select json_build_object(
     from queue.cancellations as request),
   'misplaced', (select coalesce(json_agg(place.id::text), '[]') from place where place.n <> 1),
   'torn', (select coalesce(json_agg(distinct step.id::text), '[]') from step join job on job.id = step.id
-    where step.from_status is distinct from step.before or (step.is_last and step.to_status <> job.status))
+    where step.from_status is distinct from step.before or (step.is_last and step.to_status <> job.status)),
+  'foreign', (select coalesce(json_agg(run.job_id::text), '[]') from queue.runs as run
+    join queue.jobs as fact on fact.id = run.job_id where run.result ->> 'nonce' <> fact.payload ->> 'nonce')
 ) as picture`;
 
 /** Planning takes longer than running, so it is done once. */
@@ -134,6 +138,7 @@ function expectation(model: Model): Picture {
     cancellations: jobs.filter((job) => job.cancelRequested).map((job) => job.id),
     misplaced: [],
     torn: [],
+    foreign: [],
   };
 }
 

@@ -52,6 +52,8 @@ export interface JobFacts {
   readonly backoff: Backoff;
   readonly createdAt: number;
   readonly scheduledAt: number | null;
+  /** What only this job's payload holds: whatever is told, claimed or stored of the job is checked against it. */
+  readonly nonce: string;
 }
 
 export interface Job extends JobFacts {
@@ -109,6 +111,7 @@ export class Model {
   /** First job of a key, by tenant and key. */
   readonly keys: Map<string, string> = new Map();
   edges: Edge[] = [];
+  #nonces = 0;
 
   constructor(now: number) {
     this.now = now;
@@ -118,6 +121,12 @@ export class Model {
     const job = this.jobs.get(id);
     if (!job) throw new Error(`the model has no job ${id}`);
     return job;
+  }
+
+  /** One that no job of this model had before. */
+  nextNonce(): string {
+    this.#nonces += 1;
+    return `n${this.#nonces}`;
   }
 
   openParents(id: string): number {

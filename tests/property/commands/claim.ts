@@ -22,7 +22,17 @@ export interface Claimed {
   readonly id: string;
   readonly lease_id: string;
   readonly attempt: number;
+  readonly type: string;
+  readonly queue: string;
+  readonly priority: string;
+  readonly payload: unknown;
+  readonly tenant_id: string | null;
+  readonly max_retries: number;
 }
+
+export const PRIORITIES: readonly string[] = ["critical", "high", "normal", "low"];
+
+const CLAIMED = `id::text, lease_id::text, attempt, type, queue, priority, payload, tenant_id, max_retries`;
 
 export const someTypes: fc.Arbitrary<string[] | undefined> = fc.option(
   fc.subarray([...TYPES], { minLength: 1 }),
@@ -41,7 +51,7 @@ export const getNextJob: Steps = command(
   }),
   async (world, model, choice) => {
     const rows = await world.sql<Claimed[]>`
-      select id::text, lease_id::text, attempt from public.get_next_job(
+      select ${world.sql.unsafe(CLAIMED)} from public.get_next_job(
         ${choice.worker}, ${choice.types ?? null}, ${choice.limit}, ${choice.tenant ?? null}, ${choice.seconds})`;
 
     took(model, { ...choice, leaseMs: choice.seconds * 1000 }, rows);
@@ -56,7 +66,7 @@ export const claimNextJob: Steps = command(
   }),
   async (world, model, choice) => {
     const rows = await world.sql<Claimed[]>`
-      select id::text, lease_id::text, attempt
+      select ${world.sql.unsafe(CLAIMED)}
       from public.claim_next_job(${choice.worker}, ${choice.tenant ?? null}, 30)`;
 
     took(model, { ...choice, limit: 1, leaseMs: 30_000 }, rows);
@@ -74,9 +84,27 @@ export function took(model: Model, wish: Wish, rows: readonly Claimed[]): void {
   assert.equal(got.length, rows.length, "a claim takes only what it may");
   for (const row of rows) {
     assert.equal(row.attempt, model.job(row.id).attempts + 1, "the claim counts the attempt");
+    checkIdentity(model.job(row.id), row);
   }
   if (wish.isMarked !== true) checkOrder(model, eligible, rows);
   for (const lease of leasesOf(model, wish, rows)) start(model, lease);
+}
+
+/** Everything that a claim says of a job is that job's own. */
+function checkIdentity(job: Job, row: Claimed): void {
+  const { type, queue, priority, payload, tenant_id, max_retries } = row;
+  assert.deepEqual(
+    { type, queue, priority: PRIORITIES.indexOf(priority), payload, tenant_id, max_retries },
+    {
+      type: job.type,
+      queue: job.queue,
+      priority: job.priority,
+      payload: { nonce: job.nonce },
+      tenant_id: job.tenant,
+      max_retries: job.maxRetries,
+    },
+    `job ${job.id} was claimed with the facts of another`,
+  );
 }
 
 /** What a claim may get. Of the jobs that were lost more than once a worker holds one at a time, and it was `rows` that chose it. */

@@ -43,12 +43,12 @@ const spec = fc.record(
 type Spec = typeof spec extends fc.Arbitrary<infer T> ? T : never;
 
 export const enqueueOne: Steps = command("enqueue", spec, async (world, model, choice) => {
-  const asked = element(model, choice, 0);
+  const asked = element(model, choice);
   // A job with parents, ended or not, takes another way.
   const sleepers = asked.depends_on.length > 0 ? [] : await sleepersFor(world, choice);
   const [row] = await world.sql<{ id: string }[]>`
     select public.enqueue_job(
-      ${choice.type}, '{"n": 1}', ${choice.priority}, ${asked.scheduled_at}, ${choice.tenant ?? null},
+      ${choice.type}, ${JSON.stringify(asked.payload)}::text::jsonb, ${choice.priority}, ${asked.scheduled_at}, ${choice.tenant ?? null},
       ${choice.queue ?? null}, ${choice.maxRetries ?? null}, ${asked.depends_on}::bigint[], ${choice.key ?? null},
       ${asked.options === null ? null : JSON.stringify(asked.options)}::text::jsonb
     )::text as id`;
@@ -56,7 +56,7 @@ export const enqueueOne: Steps = command("enqueue", spec, async (world, model, c
   const known = choice.key && model.keys.get(keyOf(choice, choice.key));
   if (known !== undefined) assert.equal(row?.id, known);
   else {
-    learn(model, [choice], [row?.id ?? "none"]);
+    learn(model, [choice], [row?.id ?? "none"], [asked.payload.nonce]);
     await learnOffer(world, model, row?.id ?? "none", sleepers);
   }
 });
@@ -127,7 +127,7 @@ export const enqueueMany: Steps = command(
   fc.array(spec, { minLength: 1, maxLength: 5 }),
   async (world, model, choices) => {
     const asked = choices.map((choice, index) => ({
-      ...element(model, choice, index),
+      ...element(model, choice),
       ref: `r${index}`,
       depends_on_refs: choice.refs.map((n) => `r${n % Math.max(index, 1)}`).filter(() => index > 0),
     }));
@@ -150,19 +150,20 @@ export const enqueueMany: Steps = command(
       model,
       choices,
       rows.map((row) => row.id),
+      asked.map(({ payload }) => payload.nonce),
       fresh,
     );
   },
 );
 
-function element(model: Model, choice: Spec, index: number) {
+function element(model: Model, choice: Spec) {
   const options = {
     ...(choice.backoff && { backoff: choice.backoff }),
     ...(choice.runAnyway && { on_parent_failure: "run" }),
   };
   return {
     type: choice.type,
-    payload: { index },
+    payload: { nonce: model.nextNonce() },
     priority: choice.priority,
     scheduled_at:
       choice.delay === undefined ? null : new Date(model.now / 1000 + choice.delay).toISOString(),
@@ -189,6 +190,7 @@ function learn(
   model: Model,
   choices: readonly Spec[],
   ids: readonly string[],
+  nonces: readonly string[],
   fresh: readonly boolean[] = [true],
 ): void {
   const made = choices.map((choice, index): NewJob => {
@@ -212,6 +214,7 @@ function learn(
           : DEFAULT_BACKOFF,
         createdAt: model.now,
         scheduledAt: choice.delay === undefined ? null : model.now + choice.delay * 1000,
+        nonce: nonces[index] ?? "none",
       },
       parents: [...parentsOf(model, choice), ...refs],
       runAnyway: choice.runAnyway,

@@ -121,14 +121,21 @@ export const advance: Steps = command(
       select queue.advance(
         ${world.workers.get(choice.worker) ?? -1},
         ${done.map(({ lease }) => lease)}::bigint[], ${done.map(({ id }) => id)}::bigint[],
-        ${done.map(() => 5)}::integer[], null,
+        ${done.map(() => 5)}::integer[], ${results(
+          model,
+          done.map(({ id }) => id),
+        )}::text::json,
         ${JSON.stringify(rest.map(({ lease, id, how }) => ({ lease, id, outcome: how.outcome, retryable: how.retryable, delay_ms: how.delayMs })))}::text::jsonb,
         ${choice.limit}, ${ids(queues, world.queueIds)}::integer[], ${ids(except, world.queueIds)}::integer[],
         ${ids(choice.types, world.typeIds)}::integer[], ${choice.seconds * 1000},
         ${mark === undefined ? null : JSON.stringify(mark)}::text::json,
         ${wholes.length > 0 ? wholes.map(({ id }) => id) : null}::bigint[],
         ${wholes.map(({ held }) => held.size)}::integer[],
-        ${wholes.flatMap(({ held }) => [...held].map(() => 5))}::integer[]) as answer`;
+        ${wholes.flatMap(({ held }) => [...held].map(() => 5))}::integer[],
+        ${results(
+          model,
+          wholes.flatMap(({ held }) => [...held.keys()]),
+        )}::text::json) as answer`;
     assert.ok(row);
     const { answer } = row;
 
@@ -172,13 +179,28 @@ export const advance: Steps = command(
         isMarked: mark !== undefined,
       },
       toRows(answer.jobs).map(
-        (job): Claimed => ({ lease_id: job[0], id: job[1], attempt: job[7] }),
+        (job): Claimed => ({
+          lease_id: job[0],
+          id: job[1],
+          type: job[2],
+          queue: job[3],
+          priority: job[4],
+          payload: job[5],
+          tenant_id: job[6],
+          attempt: job[7],
+          max_retries: job[8],
+        }),
       ),
     );
     // Who finds nothing looks for what was lost.
     if (choice.limit > 0 && answer.jobs === null) rescue(model);
   },
 );
+
+/** A result for each job that only its own handler could have. */
+function results(model: Model, ids: readonly string[]): string {
+  return JSON.stringify(ids.map((id) => ({ nonce: model.job(id).nonce })));
+}
 
 interface Item {
   readonly lease: string;
