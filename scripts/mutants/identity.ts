@@ -1,6 +1,7 @@
 import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
 
 const CLAIMED_JOBS = migration("claimed_jobs");
+const GENERATIONS = migration("generations");
 
 /** Bugs by which a handler, or a settlement, meets another job than its own. */
 export const IDENTITY_MUTANTS: readonly Mutant[] = [
@@ -13,5 +14,22 @@ export const IDENTITY_MUTANTS: readonly Mutant[] = [
       "v_is_run and v_is_same_order;",
     ],
     [sqlTest("claimed-jobs")],
+  ),
+  plant(
+    "lease-number-given-twice",
+    "after a crash a lease gets the number of one that a surviving worker still holds",
+    GENERATIONS,
+    [
+      "when ids.last_value < time.us then time.us",
+      "when ids.last_value < time.us then ids.last_value",
+    ],
+    [sqlTest("generations")],
+  ),
+  plant(
+    "start-of-server-unnoticed",
+    "a claim after a crash draws from the sequence as it was left",
+    migration("lease"),
+    ["  perform queue.ensure_generation();\n", ""],
+    [sqlTest("generations")],
   ),
 ];

@@ -8,7 +8,7 @@ create sequence queue.job_ids as bigint;
 create sequence queue.lease_ids as bigint;
 comment on sequence queue.job_ids is 'Ids of jobs. It jumps to the next partition''s first id about once a day.';
 comment on sequence queue.lease_ids is
-  'Ids of leases and of events in queue.runs. The fence: it only grows and no value is ever used twice.';
+  'Ids of leases and of events in queue.runs. The fence: it only grows and, because of queue.ensure_generation, no lease''s id is ever used twice.';
 
 create table queue.jobs (
   id bigint not null,

@@ -31,6 +31,7 @@ begin
   then
     return false;
   end if;
+  perform queue.ensure_generation();
   with bell as (
     delete from queue.bells
     where ctid = (

@@ -245,6 +245,10 @@ begin
   if v_is_end_user then
     v_is_metered := queue.hold_quota(v_tenant_id);
   end if;
+  -- Reset by a crash or a promotion; for the rest of what ensure_generation looks at ids of jobs need not move on.
+  if pg_sequence_last_value('queue.generation_mark') is null then
+    perform queue.ensure_generation();
+  end if;
   v_id := nextval('queue.job_ids');
   if p_idempotency_key is not null then
     insert into queue.idempotency_keys (tenant_id, key, job_id) values (v_tenant_id, p_idempotency_key, v_id)

@@ -102,6 +102,7 @@ begin
     v_user_tenant_id := queue.caller_tenant_id();
     v_is_metered := queue.hold_quota(v_user_tenant_id);
   end if;
+  perform queue.ensure_generation();
   v_ids := array(select nextval('queue.job_ids') from generate_series(1, cardinality(v_jobs)));
   v_is_new := array_fill(true, array[cardinality(v_jobs)]);
 

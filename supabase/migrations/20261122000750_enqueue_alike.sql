@@ -89,6 +89,7 @@ begin
   end if;
 
   v_lane := case when v_is_fifo then 0 else v_tenant_id end;
+  perform queue.ensure_generation();
   with input as materialized (
     select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
   ),

@@ -65,6 +65,7 @@ declare
   v_is_marked boolean;
   v_lease_id bigint;
 begin
+  perform queue.ensure_generation();
   if p_mark is null and p_tenant_id is null then
     v_part := queue.claim_few(p_worker_id, p_queue_ids, p_except, p_type_ids, p_limit, p_lease_ms);
     if v_part.o_is_all then

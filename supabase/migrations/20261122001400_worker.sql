@@ -18,6 +18,7 @@ begin
       using errcode = 'MR013', detail = 'It must have 1 to 200 characters.',
         hint = 'Use a new UUID for each start of a process.';
   end if;
+  perform queue.ensure_generation();
   insert into queue.workers as worker (
     name, started_at, seen_at, is_registered, queue_names, type_names, details
   ) values (p_name, v_now, v_now, true, p_queues, p_types, p_details)

@@ -48,6 +48,7 @@ begin
     -- What it did to workers before is no longer this worker's risk.
     update queue.leases set expires_at = v_expires_at, is_handed_over = true, is_offered = false, crashes = 0 where id = p_lease_id;
   else
+    perform queue.ensure_generation();
     v_lease_id := nextval('queue.lease_ids');
     update queue.leases as lease
     set (job_ids, attempts) = (

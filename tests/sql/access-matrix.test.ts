@@ -25,7 +25,8 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim() queue.claim_few()
     queue.claim_share() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
     queue.doorbell() queue.doorbell_problems() queue.drop_old_partitions() queue.edge_lines() queue.enqueue_once()
-    queue.epoch_ms() queue.extend_partitions() queue.find_dead() queue.fingerprint() queue.grant_access()
+    queue.begin_generation() queue.ensure_generation() queue.generation_key() queue.generation_mark
+    queue.move_ids_on() queue.epoch_ms() queue.extend_partitions() queue.find_dead() queue.fingerprint() queue.grant_access()
     queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
     queue.hold_quota() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
     queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
@@ -66,7 +67,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.stats() queue.status_of() queue_health() queue_stats() redrive_jobs() remove_job_route() resume_queue()
     retry_job() set_job_route()`,
   "service_role select": `
-    queue.audit queue.bells queue.cancellations queue.dependencies queue.handovers queue.idempotency_keys
+    queue.audit queue.bells queue.cancellations queue.dependencies queue.generations queue.handovers queue.idempotency_keys
     queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p* queue.sweeps queue.type_queues
     queue.user_jobs queue.user_quotas`,
   "service_role select, insert, update": `
@@ -270,7 +271,7 @@ describeOnEachServer("with rows of two tenants in every table", (context) => {
         objects
           .trim()
           .split(/\s+/)
-          .filter((object) => !/[:()]|_seq$|_ids$/.test(object))
+          .filter((object) => !/[:()]|_seq$|_ids$|_mark$/.test(object))
           .map((name) => ({ name: name.replace("*", "1"), mine: rightsOf(rights, role) })),
       );
       const sql = context.db.connectAs(role, { app_metadata: { tenant_id: "acme" } });
@@ -317,6 +318,7 @@ const COLUMN: Readonly<Record<string, string>> = {
   "queue.cancellations": "job_id",
   "queue.dead_letters": "job_id",
   "queue.dependencies": "child_id",
+  "queue.generations": "first_lease_id",
   "queue.handovers": "job_id",
   "queue.idempotency_keys": "job_id",
   "queue.partitions": "number",
