@@ -80,8 +80,9 @@ export async function findStrangers(
           format('%s, lease %s, attempt %s of %s, under %s, lease %s, attempt %s of %s', signed.signature ->> 'nonce', signed.signature ->> 'lease',
             signed.signature ->> 'attempt', signed.signature ->> 'worker', signed.nonce, signed.lease, signed.attempt, signed.worker)
         from signed
-        where (signed.signature ->> 'nonce', signed.signature ->> 'lease', signed.signature ->> 'attempt', signed.signature ->> 'worker')
-          is distinct from (signed.nonce, signed.lease, signed.attempt::text, signed.worker)
+        -- Who is called over HTTP knows neither lease nor worker.
+        where signed.signature ->> 'nonce' <> signed.nonce or signed.signature ->> 'attempt' <> signed.attempt::text
+          or signed.signature ->> 'lease' <> signed.lease or signed.signature ->> 'worker' <> signed.worker
         union all
         select 'an error of another attempt', run.job_id, format('%s, under %s, lease %s', run.error ->> 'message', run.nonce, run.lease)
         from run where run.error ->> 'message' like 'planned failure of %'
