@@ -1,4 +1,6 @@
 import type { TestSql } from "../support/connect.ts";
+import type { Acknowledgement, Sighting } from "../support/identity.ts";
+import { findStrangers, summarise } from "../support/identity-audit.ts";
 
 /** What became of all jobs: the numbers by which a campaign is judged. */
 export interface Audit {
@@ -17,20 +19,29 @@ export interface Audit {
   readonly doubleEffects: number;
   /** Completed jobs whose effect is missing, and effects of jobs that did not complete. */
   readonly wrongEffects: number;
+  /** Effects under another job's id. */
+  readonly foreignEffects: number;
   /** Failed jobs without a dead letter, and dead letters of jobs that did not fail. */
   readonly wrongDeadLetters: number;
   readonly leasesLeft: number;
   /** Attempts whose lease ran out. */
   readonly rescues: number;
+  /** What stands under a job it does not belong to. */
+  readonly strangers: readonly string[];
 }
 
-export async function audit(sql: TestSql, acknowledged: readonly string[]): Promise<Audit> {
-  const [row] = await sql<{ audit: Omit<Audit, "acknowledged"> }[]>`
+export async function audit(
+  sql: TestSql,
+  acknowledged: readonly Acknowledgement[],
+  sightings: readonly Sighting[],
+): Promise<Audit> {
+  const ids = acknowledged.map(({ id }) => id);
+  const [row] = await sql<{ audit: Omit<Audit, "acknowledged" | "strangers"> }[]>`
     with job as materialized (
       select job.id, job.type, job.status, job.payload from public.job_queue as job
     ),
     acknowledged as materialized (
-      select distinct given.id from unnest(${acknowledged as string[]}::bigint[]) as given (id)
+      select distinct given.id from unnest(${ids}::text[]::bigint[]) as given (id)
     ),
     step as (
       select run.job_id, run.outcome, run.to_status, lag(run.to_status) over trail as before
@@ -53,6 +64,8 @@ export async function audit(sql: TestSql, acknowledged: readonly string[]): Prom
         select count(*) from job left join (select distinct job_id from public.ledger) as effect on effect.job_id = job.id
         where (effect.job_id is not null)
           <> (job.status = 'completed' and job.type <> 'crash.bulk' and (job.payload ->> 'hasEffect')::boolean)),
+      'foreignEffects', (
+        select count(*) from public.ledger join job on job.id = ledger.job_id where ledger.nonce <> job.payload #>> '{who,nonce}'),
       'wrongDeadLetters', (
         select count(*) from job full join public.job_dead_letter as dead on dead.id = job.id
         where (dead.id is not null) <> (job.status = 'failed')),
@@ -60,7 +73,8 @@ export async function audit(sql: TestSql, acknowledged: readonly string[]): Prom
       'rescues', (select count(*) from step where step.outcome = 'lost')
     ) as audit`;
   if (!row) throw new Error("the audit returned nothing");
-  return { acknowledged: new Set(acknowledged).size, ...row.audit };
+  const strangers = summarise(await findStrangers(sql, acknowledged, sightings));
+  return { acknowledged: new Set(ids).size, ...row.audit, strangers };
 }
 
 /** What is wrong, in words; empty when all is well. */
@@ -73,12 +87,14 @@ export function faults(audit: Audit): string[] {
     "jobs settled twice": audit.settledTwice,
     "effects twice": audit.doubleEffects,
     "effects without their completion or the other way round": audit.wrongEffects,
+    "effects of another job": audit.foreignEffects,
     "dead letters without their failure or the other way round": audit.wrongDeadLetters,
     "jobs still open": open,
     "leases still held": audit.leasesLeft,
     "jobs unaccounted for": acknowledged - sum,
   };
-  return Object.entries(wrong)
+  const counted = Object.entries(wrong)
     .filter(([, count]) => count !== 0)
     .map(([what, count]) => `${count} ${what}`);
+  return [...counted, ...audit.strangers];
 }

@@ -1,6 +1,11 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
+import type { Sighting } from "../support/identity.ts";
+import { readJournal } from "../support/journal.ts";
 import { startTestServer } from "../support/server.ts";
 import { type Audit, audit, faults } from "./audit.ts";
 import { type Fleet, startFleet } from "./fleet.ts";
@@ -41,12 +46,14 @@ export async function runCrashCampaign(options: CrashOptions): Promise<CrashRepo
   const random = randomFrom(options.seed);
   const server = await startTestServer(options.major);
   const db = await createTestDatabase(server);
+  const folder = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-crash-`));
+  const journal = join(folder, "handlers.jsonl");
   try {
-    await db.sql`create table public.ledger (job_id bigint not null, attempt integer not null)`;
+    await db.sql`create table public.ledger (job_id bigint not null, nonce text not null, attempt integer not null)`;
     const { leaseMs, workers } = options;
-    const fleet = await startFleet({ url: db.url, leaseMs, workers, random });
+    const fleet = await startFleet({ url: db.url, leaseMs, workers, random, journal });
     const producer = startProducer({
-      sql: db.connect({ max: 3 }),
+      sql: db.connect({ max: 5 }),
       random: randomFrom(options.seed + 1),
       stallMs: leaseMs * 1.5,
       backlog: options.backlog,
@@ -55,7 +62,7 @@ export async function runCrashCampaign(options: CrashOptions): Promise<CrashRepo
     await producer.stop();
     const isDrained = await drain(db, options.drainTimeoutMs);
     await fleet.stop();
-    const result = await audit(db.sql, producer.acknowledged);
+    const result = await audit(db.sql, producer.acknowledged, readJournal<Sighting>(journal));
     return report(options, startedAt, server.version, {
       fleet,
       producer,
@@ -66,6 +73,7 @@ export async function runCrashCampaign(options: CrashOptions): Promise<CrashRepo
   } finally {
     await db.close();
     await server.stop();
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

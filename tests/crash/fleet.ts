@@ -7,6 +7,8 @@ import type { Random } from "./plan.ts";
 export interface FleetOptions {
   readonly url: string;
   readonly leaseMs: number;
+  /** Where handlers write down what they were given. */
+  readonly journal: string;
   /** Workers of the library; one caller of the plain SQL contract comes on top. */
   readonly workers: number;
   readonly random: Random;
@@ -92,9 +94,10 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   };
 }
 
-function spawnMember(fixture: string, { url, leaseMs }: FleetOptions, deaths: string[]): Member {
+function spawnMember(fixture: string, options: FleetOptions, deaths: string[]): Member {
+  const { url, leaseMs, journal } = options;
   const process = spawnScript(new URL(fixture, import.meta.url), {
-    env: { CRASH_DATABASE_URL: url, CRASH_LEASE_MS: String(leaseMs) },
+    env: { CRASH_DATABASE_URL: url, CRASH_LEASE_MS: String(leaseMs), CRASH_JOURNAL: journal },
   });
   const member: Member = { process, fixture, isKilled: false };
   void process.exited.then((exit) => {

@@ -4,8 +4,11 @@ import { type Random, randomFrom } from "../crash/plan.ts";
 import { type FunctionServer, reply, startFunctionServer } from "../http/function-server.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
+import { type Acknowledgement, identify, type Sighting, sight } from "../support/identity.ts";
+import { findStrangers, summarise } from "../support/identity-audit.ts";
 import { spawnProcess, type TestProcess } from "../support/processes.ts";
 import { startTestServer } from "../support/server.ts";
+import { enqueueMany, enqueueShuffled, type ShuffledJob } from "../support/shuffled-enqueue.ts";
 
 export interface IsolateOptions {
   readonly major: number;
@@ -58,21 +61,66 @@ export async function runIsolateCampaign(options: IsolateOptions): Promise<Isola
   const db = await createTestDatabase(server);
   const functions = await startFunctionServer();
   const random = randomFrom(options.seed);
-  functions.answer((_call, response) => {
-    setTimeout(() => reply(response, 200, null), options.answerMs * random());
+  const sightings: Sighting[] = [];
+  functions.answer((call, response) => {
+    const sighting = sightCall(call.body);
+    sightings.push(sighting);
+    const { nonce, attempt } = sighting;
+    setTimeout(() => reply(response, 200, { nonce, attempt }), options.answerMs * random());
   });
   try {
-    await db.sql`
-      select public.enqueue_jobs((
-        select jsonb_agg(jsonb_build_object('type', 'visit', 'payload', jsonb_build_object('n', n)))
-        from generate_series(1, ${options.jobs}::integer) as n))`;
+    const told = await enqueue(db, options.jobs, random);
     const deaths = await run(options, db, functions, random);
-    return await judge(options, db, deaths, startedAt);
+    const strangers = summarise(await findStrangers(db.sql, told, sightings));
+    return await judge(options, db, deaths, strangers, startedAt);
   } finally {
     functions.close();
     await db.close();
     await server.stop();
   }
+}
+
+/** A group of jobs is written in another order than its ids. */
+const GROUP = 20;
+/** How many of a group come one by one. */
+const SINGLES = 4;
+
+async function enqueue(
+  db: TestDatabase,
+  count: number,
+  random: Random,
+): Promise<Acknowledgement[]> {
+  const jobs = Array.from({ length: count }, (_, n): ShuffledJob => {
+    const facts = { type: "visit", tenant: n % 3 === 0 ? `tenant-${n % 2}` : null };
+    const priority = (["critical", "high", "normal", "low"] as const)[Math.floor(random() * 4)];
+    return {
+      type: facts.type,
+      tenant_id: facts.tenant,
+      payload: identify(`visit ${n}`, facts, {}),
+      idempotency_key: `visit ${n}`,
+      ...(priority && { priority }),
+    };
+  });
+  const told = await enqueueMany(db.sql, jobs.splice(0, GROUP));
+  while (jobs.length > 0) {
+    const [late, ...others] = jobs.splice(0, GROUP);
+    if (!late) break;
+    const between = others.splice(0, SINGLES);
+    told.push(...(await enqueueShuffled(db.sql, { late, between, bulk: others })));
+  }
+  return told;
+}
+
+function sightCall(body: string): Sighting {
+  const job = JSON.parse(body) as {
+    id: string;
+    type: string;
+    attempt: number;
+    tenant_id: string | null;
+    payload: unknown;
+  };
+  const { id, type, attempt, tenant_id: tenantId, payload } = job;
+  return sight(payload, { id, type, attempt, tenantId, lease: "0", worker: "" });
 }
 
 /** Resolves with when each isolate died, by name. */
@@ -159,6 +207,7 @@ async function judge(
   { seed, jobs, lifeMs, tickMs }: IsolateOptions,
   db: TestDatabase,
   deaths: ReadonlyMap<string, number>,
+  strangers: readonly string[],
   startedAt: number,
 ): Promise<IsolateReport> {
   const names = [...deaths.keys()];
@@ -208,6 +257,9 @@ async function judge(
     lost: row.lost,
     longestWaitMs,
     ms: Date.now() - startedAt,
-    faults: wrong.filter(([count]) => count !== 0).map(([count, what]) => `${count} ${what}`),
+    faults: [
+      ...wrong.filter(([count]) => count !== 0).map(([count, what]) => `${count} ${what}`),
+      ...strangers,
+    ],
   };
 }
