@@ -32,4 +32,24 @@ export const IDENTITY_MUTANTS: readonly Mutant[] = [
     ["  perform queue.ensure_generation();\n", ""],
     [sqlTest("generations")],
   ),
+  plant(
+    "cut-claim-keeps-the-rest",
+    "what does not fit into an answer stays leased to a worker that never hears of it",
+    migration("advance"),
+    [
+      "v_ids[v_many.o_count + 1:], v_claim.o_attempts",
+      "v_ids[cardinality(v_ids) + 1:], v_claim.o_attempts",
+    ],
+    [sqlTest("claim-bytes")],
+  ),
+  plant(
+    "cut-claim-skips-the-rest",
+    "what went back lies before the mark, and the next claim goes on behind it",
+    migration("advance"),
+    [
+      "if p_per_tenant is null then\n          v_mark := '{}';",
+      "if false then\n          v_mark := '{}';",
+    ],
+    [sqlTest("claim-bytes")],
+  ),
 ];

@@ -122,6 +122,8 @@ export interface AdvanceAnswer {
   readonly now: number;
   readonly expires_at: number | null;
   readonly jobs: readonly ClaimedRow[];
+  /** The claim found more than the answer holds: payloads of some MiB. */
+  readonly is_cut: boolean;
   /** `fair`: the lane that was served last. */
   readonly mark: { readonly fair?: number } | null;
   /** The claim brought as much as it could take, and no other worker has claimed for a second. */

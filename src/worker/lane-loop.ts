@@ -162,7 +162,7 @@ async function step(
       // From the moment of sending: the lease began some time after that.
       lane.marks.set(call, answer.mark);
       take(lane, answer, size, limit, sentAt + leaseMs, parts);
-      const isFew = answer.jobs.length <= FEW && answer.jobs.length < limit;
+      const isFew = answer.jobs.length <= FEW && answer.jobs.length < limit && !answer.is_cut;
       if (isFew && !phase.isStopping) await armBell(parts);
     } else {
       lane.emptyAtWork = workCount;
@@ -190,7 +190,7 @@ function take(
   phase.workCount += 1;
   doorbell.disarm();
   lane.emptyClaims = 0;
-  const isFull = count === limit;
+  const isFull = count === limit || answer.is_cut;
   // Whoever counts what each tenant had can't do so in two claims at a time; and two small ones would only come in the wrong order.
   lane.isFlowing = isFull && count > FEW && answer.is_alone && lane.scope.perTenant === null;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];

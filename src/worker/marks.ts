@@ -1,5 +1,8 @@
 import type { AdvanceAnswer } from "../db/worker-functions.ts";
 
+/** The mark of a claim that looks at everything. */
+const EVERYTHING = "{}";
+
 /**
  * Where a lane's next claim goes on. In one tenant's line all calls share the place. Where tenants take turns each of the calls that
  * may be under way at a time goes round by itself: with the same start they would meet the same tenants.
@@ -40,7 +43,7 @@ export class Marks {
 
   /** Whether claims go on from a place, so that what lies before it is not seen. */
   get hasPlace(): boolean {
-    return this.#place !== null && !this.#isTally;
+    return this.#place !== null && this.#place !== EVERYTHING && !this.#isTally;
   }
 
   /** As if nothing was claimed yet. */

@@ -1,6 +1,7 @@
--- How claimed jobs are told to a worker: the facts that go with their ids.
+-- How claimed jobs are told to a worker: the facts that go with their ids, as many as fit into an answer.
+--   processing -> pending, in the transaction of the claim, for what does not fit
 --
--- Reads only.
+-- Locks: none beyond those of the claim, whose lease nobody else can see yet.
 
 create function queue.squeeze(p_values bigint[])
 returns bigint[]
@@ -18,11 +19,38 @@ end;
 $$;
 comment on function queue.squeeze is 'One element for an array whose elements are all the same.';
 
+create function queue.how_many_fit(p_ids bigint[], p_budget bigint)
+returns integer
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_id bigint;
+  v_count integer := 0;
+begin
+  -- One by one, so that no more is unpacked than what fits, and one beyond.
+  foreach v_id in array p_ids loop
+    p_budget := p_budget - coalesce((
+      select pg_column_size(job.payload #> '{}') from queue.jobs as job where job.id = v_id
+    ), 0);
+    exit when p_budget < 0 and v_count > 0;
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end;
+$$;
+comment on function queue.how_many_fit is
+  'How many of these jobs, from the first on, have payloads of no more than p_budget bytes in all, as unpacked jsonb; at least one.';
+
 -- By columns, and what is the same for all jobs once: a JSON object for each job would cost more than finding it. The payloads are
 -- put together without being parsed again.
 create function queue.job_columns(
-  p_ids bigint[], p_attempts smallint[], p_leases bigint[],
-  out o_jobs json, out o_may_run_once boolean
+  p_ids bigint[], p_attempts smallint[], p_leases bigint[], p_budget bigint,
+  out o_jobs json, out o_may_run_once boolean, out o_count integer
 )
 language plpgsql
 stable
@@ -43,9 +71,11 @@ declare
   v_queues integer[];
   v_tenants integer[];
 begin
+  o_count := cardinality(p_ids);
   -- The bounds are for the planner: it prunes partitions by them, and not by an array.
   select
-    array_agg(fact.id) as ids, json_agg(fact.payload) as payloads,
+    array_agg(fact.id) as ids, bool_or(not fact.is_small) as has_large,
+    json_agg(case when fact.is_small then fact.payload end) as payloads,
     array_agg(fact.type_id) as types, array_agg(fact.queue_id) as queues, array_agg(fact.tenant_id) as tenants,
     array_agg(fact.priority) as priorities, array_agg(fact.max_retries) as max_retries,
     array_agg(floor(date_part('epoch', fact.created_at) * 1000)::bigint) as created,
@@ -56,12 +86,23 @@ begin
     bool_or(fact.max_retries = 0) as may_run_once
   into v_fact
   from (
-    select job.* from queue.jobs as job
+    -- What is neither compressed nor stored elsewhere is small; both are told without unpacking it.
+    select job.*, p_budget is null
+      or (pg_column_size(job.payload) <= 2048 and pg_column_compression(job.payload) is null) as is_small
+    from queue.jobs as job
     where v_is_run and job.id between v_first and v_last
     union all
-    select job.* from queue.jobs as job
+    select job.*, p_budget is null
+      or (pg_column_size(job.payload) <= 2048 and pg_column_compression(job.payload) is null)
+    from queue.jobs as job
     where not v_is_run and job.id = any (p_ids) and job.id between v_first and v_last
   ) as fact;
+  if v_fact.has_large then
+    o_count := queue.how_many_fit(p_ids, p_budget);
+    select fitting.o_jobs, fitting.o_may_run_once into o_jobs, o_may_run_once
+    from queue.job_columns(p_ids[:o_count], p_attempts[:o_count], p_leases[:o_count], null) as fitting;
+    return;
+  end if;
   v_types := queue.squeeze(v_fact.types::bigint[]);
   v_queues := queue.squeeze(v_fact.queues::bigint[]);
   v_tenants := queue.squeeze(v_fact.tenants::bigint[]);
@@ -95,7 +136,37 @@ begin
 end;
 $$;
 comment on function queue.job_columns is
-  'Claimed jobs as arrays, one for each column; an array of one stands for the same value in all jobs, and a first id for ids that follow on each other. And whether one of the jobs has no retries.';
+  'Claimed jobs as arrays, one for each column; an array of one stands for the same value in all jobs, and a first id for ids that follow on each other. And whether one of the jobs has no retries, and how many there are: those from the first on whose payloads fit into p_budget bytes (null: all).';
+
+-- Nobody has heard of these leases yet: what does not fit into the answer goes back as if it had not been claimed.
+create function queue.put_back_claimed(p_ids bigint[], p_attempts smallint[], p_leases bigint[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
+  select job.id, coalesce(job.scheduled_at, job.created_at), job.queue_id,
+    case when line.is_fifo then 0 else job.tenant_id end, job.type_id, job.priority, given.attempt - 1, lease.crashes
+  from unnest(p_ids, p_attempts, p_leases) as given (id, attempt, lease_id)
+  join queue.leases as lease on lease.id = given.lease_id
+  join queue.jobs as job on job.id = given.id
+  join queue.queues as line on line.id = job.queue_id
+  order by job.id;
+  delete from queue.leases as lease where lease.id = any (p_leases) and lease.job_ids <@ p_ids;
+  update queue.leases as lease
+  set (job_ids, attempts) = (
+    select array_agg(part.job_id order by part.position), array_agg(part.attempt order by part.position)
+    from unnest(lease.job_ids, lease.attempts) with ordinality as part (job_id, attempt, position)
+    where part.job_id <> all (p_ids)
+  )
+  where lease.id = any (p_leases);
+end;
+$$;
+comment on function queue.put_back_claimed is 'Takes back the claim of some jobs within its own transaction: they are pending at their old place, and no attempt is counted.';
 
 -- The same for one job, which is what an idle queue has.
 create function queue.single_job(

@@ -99,6 +99,7 @@ declare
   v_retries json := json_build_object();
   v_next_due_in_ms numeric;
   v_is_alone boolean := false;
+  v_is_cut boolean := false;
   v_now timestamptz;
 begin
   -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
@@ -157,9 +158,20 @@ begin
         v_jobs := v_single.o_jobs;
         v_may_run_once := v_single.o_may_run_once;
       else
-        v_many := queue.job_columns(v_ids, v_claim.o_attempts, v_claim.o_leases);
+        -- Payloads of 4 MiB: the process of the server needs some ten times as much to send them.
+        v_many := queue.job_columns(v_ids, v_claim.o_attempts, v_claim.o_leases, 4194304);
         v_jobs := v_many.o_jobs;
         v_may_run_once := v_many.o_may_run_once;
+        v_is_cut := v_many.o_count < cardinality(v_ids);
+      end if;
+      if v_is_cut then
+        perform queue.put_back_claimed(
+          v_ids[v_many.o_count + 1:], v_claim.o_attempts[v_many.o_count + 1:], v_claim.o_leases[v_many.o_count + 1:]);
+        v_ids := v_ids[:v_many.o_count];
+        -- They stand before the mark; a mark that counts what tenants had stays as it is.
+        if p_per_tenant is null then
+          v_mark := '{}';
+        end if;
       end if;
       if cardinality(v_ids) = p_limit then
         v_is_alone := queue.is_alone(p_worker);
@@ -194,7 +206,7 @@ begin
   return json_build_object(
     'refused', v_refused, 'lost', v_lost_wholes::text[], 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,
     'now', queue.epoch_ms(queue.clock()), 'expires_at', queue.epoch_ms(v_expires_at),
-    'jobs', v_jobs, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms,
+    'jobs', v_jobs, 'is_cut', v_is_cut, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms,
     -- There is more than was taken, and no other worker has claimed within the last second.
     'is_alone', v_is_alone
   );

@@ -28,12 +28,12 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.begin_generation() queue.ensure_generation() queue.generation_key() queue.generation_mark
     queue.move_ids_on() queue.epoch_ms() queue.extend_partitions() queue.find_dead() queue.fingerprint() queue.grant_access()
     queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
-    queue.hold_quota() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
+    queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
     queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
     queue.job_columns() queue.job_ids queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
     queue.lock_leases() queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.next_share()
     queue.note() queue.offer() queue.parents_ended() queue.parse_jobs() queue.post_ring() queue.priority_rank()
-    queue.promote_due() queue.pull_token() queue.purge_cron_history() queue.put_ready() queue.queues_id_seq
+    queue.promote_due() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq
     queue.record_act() queue.refuse_change() queue.rescue() queue.resolve_edges() queue.ring() queue.ring_advice()
     queue.ring_edge() queue.rings_id_seq queue.routes_id_seq queue.settle() queue.sign_in() queue.single_job()
     queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell()

@@ -12,6 +12,7 @@ export interface Answer {
   readonly now: number;
   readonly expires_at: number | null;
   readonly jobs: AdvanceJob[];
+  readonly is_cut: boolean;
   readonly mark: unknown;
   readonly is_alone: boolean;
   readonly next_due_in_ms: number | null;

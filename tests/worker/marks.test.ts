@@ -41,3 +41,10 @@ test("a claim without a mark, and a new start, forget all", () => {
   marks.clear();
   assert.deepEqual([marks.get(0), marks.hasPlace], [null, false]);
 });
+
+test("the mark of a full look is sent as it is: there is no place from which to look back", () => {
+  const marks = new Marks();
+  marks.set(0, {});
+
+  assert.deepEqual([marks.get(0), marks.get(1), marks.hasPlace], ["{}", "{}", false]);
+});
