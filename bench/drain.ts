@@ -1,6 +1,7 @@
 // Lets worker processes run jobs, and times it.
 
 import type { PeerProcess } from "./peer-process.ts";
+import { addPairs, NO_PAIRS } from "./peers/pairs.ts";
 import type { WorkOptions } from "./peers/protocol.ts";
 import type { Stage } from "./stage.ts";
 import { measureUsage, type Usage } from "./usage.ts";
@@ -102,9 +103,13 @@ export async function drain(
   await Promise.all(workers.map((worker) => worker.order<"settle">({ kind: "settle" })));
   const seconds = (performance.now() - begin) / 1000;
   const usage = await finish(jobs);
+  const pairs = await Promise.all(
+    workers.map((worker) => worker.order<"pairs">({ kind: "pairs" })),
+  );
   await Promise.all(workers.map((worker) => worker.end()));
 
   progress.expectEach(jobs);
+  stage.expectPairs(pairs.reduce(addPairs, NO_PAIRS));
   await stage.expect({
     left: bystanders - progress.bystanders,
     completed: jobs + progress.bystanders,

@@ -2,6 +2,7 @@
 
 import { PeerProcess } from "./peer-process.ts";
 import type { PeerUnderTest } from "./peers/known.ts";
+import { addPairs, NO_PAIRS, type Pairs } from "./peers/pairs.ts";
 import type { Backlog, Count } from "./peers/protocol.ts";
 import type { Store } from "./store.ts";
 
@@ -10,6 +11,7 @@ export class Stage {
   readonly store: Store;
   readonly url: string;
   readonly #processes: PeerProcess[] = [];
+  #told = NO_PAIRS;
 
   private constructor(peer: PeerUnderTest, store: Store, url: string) {
     this.peer = peer;
@@ -46,8 +48,18 @@ export class Stage {
   /** Enqueues jobs from a process that is gone afterwards. */
   async fill(...backlogs: readonly Backlog[]): Promise<void> {
     const producer = await this.process();
-    for (const backlog of backlogs) await producer.order<"enqueue">({ kind: "enqueue", backlog });
+    for (const backlog of backlogs) {
+      const { pairs } = await producer.order<"enqueue">({ kind: "enqueue", backlog });
+      this.#told = addPairs(this.#told, pairs);
+    }
     await producer.end();
+  }
+
+  /** Throws if handlers got payloads under other ids than were told for them. Says nothing of jobs whose ids were not told. */
+  expectPairs(handled: Pairs): void {
+    const { jobs, sum } = this.#told;
+    if (jobs !== handled.jobs || sum === handled.sum) return;
+    throw new Error(`${this.peer.name}: handlers got payloads under the ids of other jobs`);
   }
 
   /** Lets the planner see what there is, as autovacuum does in time. */

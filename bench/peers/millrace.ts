@@ -3,7 +3,7 @@
 
 import { migrate } from "../../src/db/migrate.ts";
 import { connect } from "../../src/db/postgres-js.ts";
-import type { EnqueueOptions, Sql } from "../../src/index.ts";
+import type { EnqueuedJob, EnqueueOptions, Sql } from "../../src/index.ts";
 import {
   createQueue,
   createWorker,
@@ -20,6 +20,7 @@ const noop = defineJob<Payload, void>("noop", { backoff: { base: "10ms", jitter:
 let sql: Sql;
 let queue: Queue;
 let worker: Worker | undefined;
+let told: readonly EnqueuedJob[] = [];
 
 function toOptions({ delaySeconds, isLow, tenant }: JobSpec): EnqueueOptions {
   return {
@@ -53,18 +54,20 @@ serve({
     if (first === undefined) return;
     const payloads = jobs.map(({ payload }) => payload);
     // Options of its own for each job cost something; only tenants differ from job to job.
-    await queue.enqueueMany(
+    const made = await queue.enqueueMany(
       noop,
       payloads,
       first.tenant === undefined
         ? toOptions(first)
         : (_payload, index) => toOptions(jobs[index] ?? first),
     );
+    told = made;
   },
+  idsTold: () => told.map(({ id }) => id),
   async work({ concurrency = 24 }, handle) {
     worker = createWorker({
       sql,
-      handlers: [implement(noop, ({ input }) => handle(input))],
+      handlers: [implement(noop, ({ input, id }) => handle(input, id))],
       concurrency,
     });
     await worker.start();

@@ -1,6 +1,8 @@
 // What the benchmark and its peers say to each other. A peer is a script that speaks this over Node's IPC channel,
 // so that each runs in processes of its own and its time holds nothing of the benchmark's.
 
+import type { Pairs } from "./pairs.ts";
+
 /** What a job carries. `n` tells jobs apart; those below zero are bystanders and do not count. */
 export interface Payload {
   readonly n: number;
@@ -64,6 +66,8 @@ export type Order =
       readonly waitMs: number;
     }
   | { readonly kind: "count" }
+  /** Which numbers met which ids in the handlers of this process, once it has settled. */
+  | { readonly kind: "pairs" }
   | { readonly kind: "lonely" }
   /** Stops working; what handlers have finished is written when this is done. */
   | { readonly kind: "settle" };
@@ -83,13 +87,15 @@ export type Stamp = readonly [n: number, at: number];
 export interface Answers {
   readonly setup: null;
   readonly connect: null;
-  readonly enqueue: { readonly seconds: number };
+  /** `pairs` are the ids that were told, by peers that tell them. */
+  readonly enqueue: { readonly seconds: number; readonly pairs: Pairs };
   readonly produce: { readonly seconds: number };
   readonly emit: readonly Stamp[];
   readonly pace: null;
   readonly work: null;
   readonly bare: { readonly seconds: number };
   readonly count: Count;
+  readonly pairs: Pairs;
   readonly lonely: number | null;
   readonly settle: readonly Stamp[];
 }
@@ -114,6 +120,8 @@ export interface Peer {
   connect(url: string): Promise<void>;
   enqueueOne(job: JobSpec): Promise<void>;
   enqueueMany(jobs: readonly JobSpec[]): Promise<void>;
+  /** The ids that the last call of `enqueueMany` was told, in the order of its jobs. */
+  idsTold?(): readonly string[];
   /** Begins to work. Calls `handle` once per attempt; the attempt ends as its promise does. */
   work(options: WorkOptions, handle: Handle): Promise<void>;
   count(): Promise<Count>;
@@ -123,4 +131,5 @@ export interface Peer {
   settle(): Promise<void>;
 }
 
-export type Handle = (payload: Payload) => Promise<void>;
+/** Peers that tell ids give the job's own to the handler as well. */
+export type Handle = (payload: Payload, id?: string) => Promise<void>;

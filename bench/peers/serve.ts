@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { backlogChunks } from "./backlog.ts";
+import { PairBook, type Pairs } from "./pairs.ts";
 import type {
   Answers,
   Handle,
@@ -28,6 +29,7 @@ class Served {
   readonly #peer: Peer;
   readonly #url = process.env["BENCH_DATABASE_URL"] ?? "";
   readonly #begun: Stamp[] = [];
+  readonly #handled = new PairBook();
   #ran = 0;
   #sum = 0;
   #reporting: NodeJS.Timeout | undefined;
@@ -48,13 +50,19 @@ class Served {
   }
 
   async enqueue({ backlog }: OrderOf<"enqueue">): Promise<Answers["enqueue"]> {
+    const told = new PairBook();
     let ms = 0;
     for (const jobs of backlogChunks(backlog)) {
       const begin = now();
       await this.#peer.enqueueMany(jobs);
       ms += now() - begin;
+      const ids = this.#peer.idsTold?.();
+      for (const [at, { payload }] of jobs.entries()) {
+        const id = ids?.[at];
+        if (id !== undefined && payload.n >= 0) told.note(payload.n, id);
+      }
     }
-    return { seconds: ms / 1000 };
+    return { seconds: ms / 1000, pairs: told.total() };
   }
 
   async produce({ jobs, producers }: OrderOf<"produce">): Promise<Answers["produce"]> {
@@ -113,6 +121,10 @@ class Served {
     return this.#peer.count();
   }
 
+  async pairs(): Promise<Pairs> {
+    return this.#handled.total();
+  }
+
   async lonely(): Promise<number | null> {
     return (await this.#peer.lonely?.()) ?? null;
   }
@@ -135,7 +147,7 @@ class Served {
 
   #handler({ waitMs = 0, failEvery = 0, stamps = false }: WorkOptions): Handle {
     const failed = new Set<number>();
-    return async ({ n }) => {
+    return async ({ n }, id) => {
       if (stamps && n >= 0) this.#begun.push([n, now()]);
       if (waitMs > 0) await sleep(waitMs);
       if (failEvery > 0 && n % failEvery === 0 && !failed.has(n)) {
@@ -150,6 +162,7 @@ class Served {
       }
       this.#ran++;
       this.#sum += n;
+      if (id !== undefined) this.#handled.note(n, id);
     };
   }
 }
