@@ -234,6 +234,7 @@ create table queue.workers (
   constraint workers_pkey primary key (id),
   constraint workers_name_key unique (name)
 ) with (fillfactor = 70);
+create index workers_seen_idx on queue.workers (seen_at);
 comment on table queue.workers is 'Workers and their last sign of life. A worker''s name is new at each start of a process.';
 comment on column queue.workers.type_names is 'Types it has handlers for; null: not told (a simple caller).';
 

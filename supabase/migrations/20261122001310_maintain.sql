@@ -121,6 +121,7 @@ declare
   v_count integer;
 begin
   case p_part
+    when 'clock' then return queue.follow_clock();
     when 'rescue' then
       loop
         v_count := queue.rescue(100);
@@ -161,7 +162,7 @@ declare
   v_is_keeper boolean;
 begin
   foreach v_part in array array[
-    'rescue', 'sweep', 'promote', 'rings', 'partitions', 'bells', 'workers', 'dead_letters'
+    'clock', 'rescue', 'sweep', 'promote', 'rings', 'partitions', 'bells', 'workers', 'dead_letters'
   ] loop
     -- One maintainer at a time does what comes now; the others go on with their work.
     if v_part = 'partitions' then
