@@ -252,7 +252,7 @@ export async function disarmBells(
   );
 }
 
-/** Rescues, sweeps and prunes: what has to be done now and then, by whoever comes by. */
+/** Rescues, sweeps, makes partitions and prunes: what has to be done now and then, by whoever comes by. */
 export async function maintain(
   db: Queryable,
   signal?: AbortSignal,
@@ -261,6 +261,16 @@ export async function maintain(
     string,
     unknown
   >;
+}
+
+/**
+ * Drops a partition that is past its retention, or does a part of it. A call of its own: its locks end with its transaction.
+ * Answers how many were dropped: 1 or 0.
+ */
+export async function dropOldPartitions(db: Queryable, signal?: AbortSignal): Promise<number> {
+  return (await callJson(db, `select to_json(queue.drop_old_partitions())::text`, [], {
+    signal,
+  })) as number;
 }
 
 /** After an outage: gives back the jobs of leases that the worker never heard of, because the answer got lost. */

@@ -20,7 +20,14 @@ import { makeLanes } from "./make-lanes.ts";
 import { takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
-import { keepAlive, keepHouse, keepLeases, type UpkeepParts, watchLeases } from "./upkeep.ts";
+import {
+  keepAlive,
+  keepHouse,
+  keepLeases,
+  keepRetention,
+  type UpkeepParts,
+  watchLeases,
+} from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
@@ -172,7 +179,7 @@ export class Engine {
     const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const others = [keepLeases, watchLeases, keepAlive, keepHouse].map((keep) =>
+    const others = [keepLeases, watchLeases, keepAlive, keepHouse, keepRetention].map((keep) =>
       this.#supervise(keep(this.#upkeep, signal)),
     );
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];

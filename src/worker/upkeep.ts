@@ -1,7 +1,12 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
 import { turn } from "../core/turn.ts";
-import { extendLeases, heartbeatWorker, maintain } from "../db/worker-functions.ts";
+import {
+  dropOldPartitions,
+  extendLeases,
+  heartbeatWorker,
+  maintain,
+} from "../db/worker-functions.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import { OFFER_MS } from "./offer-terms.ts";
@@ -22,6 +27,7 @@ export interface UpkeepParts {
 
 const HEARTBEAT_MS = 10_000;
 const MAINTAIN_MS = 5_000;
+const RETENTION_MS = 15_000;
 /** Between two looks for leases that ran out. */
 const LONGEST_BLINK_MS = 500;
 /** Between tries to extend leases after one failed. */
@@ -97,6 +103,14 @@ export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promis
   const { settings, link } = parts;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
     await link.call((patience) => maintain(settings.sql, patience));
+  });
+}
+
+/** Drops what is past its retention: apart, because it needs locks that nothing else should hold. Never rejects. */
+export async function keepRetention(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  const { settings, link } = parts;
+  await every(RETENTION_MS, parts, signal, "worker.retention_failed", async () => {
+    await link.call((patience) => dropOldPartitions(settings.sql, patience));
   });
 }
 

@@ -83,7 +83,7 @@ create table queue.settings (
   constraint settings_pkey primary key (only_row),
   constraint settings_one_row check (only_row),
   constraint settings_payload_limit_sane check (max_payload_bytes between 1024 and 268435456),
-  constraint settings_partition_span_sane check (partition_span between 1000 and 1000000000000)
+  constraint settings_partition_span_sane check (partition_span between 1000000 and 1000000000000)
 );
 comment on table queue.settings is 'One row of settings, editable while everything runs.';
 comment on column queue.settings.max_payload_bytes is
@@ -92,7 +92,7 @@ comment on column queue.settings.completed_retention is
   'A partition of jobs is dropped when all of its jobs ended at least this long ago.';
 comment on column queue.settings.failed_retention is 'Dead letters are kept this long.';
 comment on column queue.settings.partition_interval is 'How often a new partition of jobs and runs is begun.';
-comment on column queue.settings.partition_span is 'How many ids a partition can hold.';
+comment on column queue.settings.partition_span is 'How many ids a partition can hold: at least a million, because one call may use up a hundred thousand.';
 comment on column queue.settings.worker_timeout is 'A worker that gave no sign of life for this long counts as gone.';
 insert into queue.settings default values;
 

@@ -110,13 +110,18 @@ create table queue.waiting (
   lane integer not null,
   type_id integer not null,
   open_parents integer not null,
+  first_parent bigint not null,
   priority smallint not null,
   attempt smallint not null default 0,
   crashes smallint not null default 0,
   constraint waiting_pkey primary key (id),
   constraint waiting_has_open_parents check (open_parents > 0)
 );
+create index waiting_parent_idx on queue.waiting (first_parent);
 comment on table queue.waiting is 'Tokens of blocked jobs: they wait until open_parents reaches zero.';
+
+comment on column queue.waiting.first_parent is
+  'The smallest id among its parents, those that have ended included: retention finds by it who may still need a result.';
 
 create table queue.dependencies (
   parent_id bigint not null,
@@ -155,6 +160,8 @@ create table queue.leases (
 alter table queue.leases alter column job_ids set storage main, alter column attempts set storage main;
 create index leases_expiry_idx on queue.leases (expires_at);
 create index leases_worker_idx on queue.leases (worker_id, crashes);
+-- A job that is leased alone is found by its id; leases of several, which are few, by null.
+create index leases_job_idx on queue.leases ((case when cardinality(job_ids) = 1 then job_ids[1] end));
 comment on table queue.leases is
   'One row for each claimed batch: the time-limited right of one worker to run these jobs. Every write of a worker names a live lease.';
 comment on column queue.leases.is_handed_over is
@@ -227,6 +234,7 @@ create table queue.workers (
   constraint workers_pkey primary key (id),
   constraint workers_name_key unique (name)
 ) with (fillfactor = 70);
+create index workers_seen_idx on queue.workers (seen_at);
 comment on table queue.workers is 'Workers and their last sign of life. A worker''s name is new at each start of a process.';
 comment on column queue.workers.type_names is 'Types it has handlers for; null: not told (a simple caller).';
 

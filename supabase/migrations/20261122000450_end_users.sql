@@ -124,7 +124,8 @@ begin
   set minute_began_at = case when fresh.is_new then v_now else quota.minute_began_at end,
     minute_jobs = case when fresh.is_new then 0 else quota.minute_jobs end + v_count
   from (
-    select known.minute_began_at <= v_now - interval '1 minute' as is_new
+    -- A minute in the future began before the clock was set back.
+    select known.minute_began_at <= v_now - interval '1 minute' or known.minute_began_at > v_now as is_new
     from queue.user_quotas as known where known.tenant_id = p_tenant_id
   ) as fresh
   where quota.tenant_id = p_tenant_id

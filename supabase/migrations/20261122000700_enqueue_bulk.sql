@@ -196,9 +196,9 @@ begin
     from input
   ),
   blocked as (
-    insert into queue.waiting (id, at, queue_id, lane, type_id, priority, open_parents)
+    insert into queue.waiting (id, at, queue_id, lane, type_id, priority, open_parents, first_parent)
     select input.id, coalesce(input.scheduled_at, v_now), input.queue_id, input.lane, input.type_id,
-      input.priority, input.open_parents
+      input.priority, input.open_parents, input.parents[1]
     from input where input.open_parents > 0
   ),
   edges as (

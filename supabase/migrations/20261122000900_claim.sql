@@ -104,7 +104,9 @@ begin
   update queue.sweeps set at = v_now
   where ctid = (
     select last.ctid from queue.sweeps as last
-    where last.scope = v_scope and last.at <= v_now - interval '150 milliseconds'
+    where last.scope = v_scope
+      -- A time in the future was written before the clock was set back.
+      and (last.at <= v_now - interval '150 milliseconds' or last.at > v_now)
     for update skip locked
   );
   return found;

@@ -48,7 +48,8 @@ begin
   ),
   leased as (
     insert into queue.leases (id, claimed_at, expires_at, worker_id, crashes, job_ids, attempts)
-    select nextval('queue.lease_ids'), v_now, o_expires_at, p_worker_id, 0,
+    -- Not v_now: what was enqueued since then may be among them, and nothing is claimed before it was enqueued.
+    select nextval('queue.lease_ids'), queue.clock(), o_expires_at, p_worker_id, 0,
       array_agg(taken.id order by taken.priority, taken.at, taken.id),
       array_agg((taken.attempt + 1)::smallint order by taken.priority, taken.at, taken.id)
     from taken having count(*) > 0

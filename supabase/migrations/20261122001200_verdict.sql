@@ -235,21 +235,28 @@ end;
 $$;
 comment on function queue.settle_one is 'Ends one attempt under a lease; the job''s new status, or null when the lease was lost.';
 
--- For callers that know the job and not its lease. Leases are few, so this reads them all.
+-- For callers that know the job and not its lease. Leases of several jobs are few: those are read all.
 create function queue.live_lease(p_job_id bigint)
 returns bigint
 language plpgsql
 stable
 set search_path = ''
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   return (
-    select lease.id from queue.leases as lease
-    where p_job_id = any (lease.job_ids) and not exists (
-      select from queue.runs as run where run.job_id = p_job_id and run.lease_id = lease.id
+    select max(held.id) from (
+      select lease.id from queue.leases as lease
+      where (case when cardinality(lease.job_ids) = 1 then lease.job_ids[1] end) = p_job_id
+      union all
+      select lease.id from queue.leases as lease
+      where (case when cardinality(lease.job_ids) = 1 then lease.job_ids[1] end) is null
+        and p_job_id = any (lease.job_ids)
+    ) as held
+    where not exists (
+      select from queue.runs as run where run.job_id = p_job_id and run.lease_id = held.id
     )
-    order by lease.id desc
-    limit 1
   );
 end;
 $$;

@@ -50,6 +50,10 @@ security definer
 set search_path = ''
 as $$
 begin
+  -- The last sign of life tells by how much the clock was set back: it is not written over before that was made use of.
+  if (select worker.seen_at from queue.workers as worker where worker.id = p_worker) > queue.clock() then
+    perform queue.follow_clock();
+  end if;
   update queue.workers as worker
   set seen_at = queue.clock(), details = coalesce(p_details, worker.details)
   where worker.id = p_worker;

@@ -173,7 +173,9 @@ step as not materialized (
     told.finished_at, told.attempt, told.worker_id, coalesce(told.reason, nullif(told.outcome::text, told.to_status::text)), told.actor
   from told where told.to_status is not null
 )
-select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status, step.at,
+select step.job_id, step.from_status::text as from_status, step.to_status::text as to_status,
+  -- What came later is never told to have been earlier, also where the clock was set back in between.
+  max(step.at) over (partition by step.job_id order by step.seq, step.part) as at,
   step.attempt::integer as attempt, worker.name as worker_id,
   case when not queue.is_end_user() then step.actor end as actor, step.reason, step.seq, step.part,
   case when step.part = 4 and not queue.is_end_user() then (

@@ -57,7 +57,12 @@ begin
   end if;
   select worker.* into v_worker from queue.workers as worker where worker.name = p_name;
   -- A write for each claim would be waste: a sign of life every few seconds is enough.
-  if v_worker.id is null or v_worker.seen_at < v_now - interval '5 seconds' or not v_worker.is_registered then
+  if v_worker.id is null or v_worker.seen_at not between v_now - interval '5 seconds' and v_now
+    or not v_worker.is_registered
+  then
+    if v_worker.seen_at > v_now then
+      perform queue.follow_clock();
+    end if;
     insert into queue.workers as worker (name, started_at, seen_at, is_registered, type_names)
     values (p_name, v_now, v_now, true, p_types)
     on conflict (name) do update set seen_at = v_now, is_registered = true, type_names = p_types

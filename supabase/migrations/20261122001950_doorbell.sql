@@ -100,7 +100,8 @@ begin
     if not p_has_bell then
       -- A statement of its own, after the locks: it sees what the one before us committed.
       select ring.at, ring.request_id into v_last from queue.rings as ring order by ring.id desc limit 1;
-      if not v_is_only or v_last.at > v_now - interval '1 second' then
+      -- One in the future was posted before the clock was set back.
+      if not v_is_only or v_last.at between v_now - interval '1 second' and v_now then
         return 'coalesced';
       end if;
       if exists (select from net.http_request_queue as request where request.id = v_last.request_id) then
@@ -248,7 +249,7 @@ begin
       return 'rung';
     end if;
     select ring.at into v_last from queue.rings as ring order by ring.id desc limit 1;
-    if v_last > queue.clock() - interval '1 minute' then
+    if v_last between queue.clock() - interval '1 minute' and queue.clock() then
       return 'idle';
     end if;
   end if;

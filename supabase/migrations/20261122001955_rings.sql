@@ -23,9 +23,9 @@ begin
         with answered as (
           select ring.id, response.status_code, response.timed_out, response.error_msg, response.content, response.created
           from queue.rings as ring
-          -- The time is for pg_net's index: it has none on the id.
+          -- The time is for pg_net's index: it has none on the id. The clock may have been set back in between.
           join net._http_response as response
-            on response.id = ring.request_id and response.created >= ring.at - interval '1 minute'
+            on response.id = ring.request_id and response.created >= least(ring.at, v_now) - interval '1 minute'
           where ring.finished_at is null
           for update of ring skip locked
         )

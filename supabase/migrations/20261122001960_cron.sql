@@ -47,13 +47,15 @@ set search_path = ''
 as $$
   values
     ('millrace-process', '10 seconds', '* * * * *', 'select public.trigger_queue_worker()'),
-    ('millrace-clean-up', '* * * * *', null, 'select public.cleanup_stuck_jobs(), queue.maintain()'),
+    ('millrace-clean-up', '* * * * *', null, 'select public.cleanup_stuck_jobs()'),
+    ('millrace-maintenance', '* * * * *', null, 'select queue.maintain()'),
+    ('millrace-retention', '* * * * *', null, 'select queue.drop_old_partitions()'),
     ('millrace-weekly-payouts', '0 9 * * 1', null, $c$select queue.enqueue_once('weekly_payouts', 'week')$c$),
     ('millrace-daily-analytics', '0 2 * * *', null, $c$select queue.enqueue_once('daily_analytics', 'day')$c$),
     ('millrace-cron-history', '30 3 * * *', null, 'select queue.purge_cron_history()');
 $$;
 comment on function queue.cron_jobs is
-  'The jobs that install_cron sets up. The fallback is for a pg_cron older than 1.5, which knows no seconds. Retention is part of the clean-up.';
+  'The jobs that install_cron sets up. The fallback is for a pg_cron older than 1.5, which knows no seconds. Each is a transaction of its own: a failure of one undoes no other.';
 
 create function queue.install_cron(p_without text[] default '{}')
 returns jsonb

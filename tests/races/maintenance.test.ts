@@ -9,30 +9,10 @@ const DAY_MS = 86_400_000;
 interface Upkeep {
   readonly rescued: number;
   readonly partitions_made: number;
-  readonly partitions_dropped: number;
 }
 
 function maintain(session: TestSql) {
   return session<{ did: Upkeep }[]>`select queue.maintain() as did`;
-}
-
-/** Time goes on until the next partition is begun and known to be in use. */
-async function nextPartition(race: Race): Promise<void> {
-  await maintain(race.eve);
-  await race.db.advance(DAY_MS + 1000);
-  await maintain(race.eve);
-  await race.eve`select nextval('queue.job_ids')`;
-  await maintain(race.eve);
-}
-
-/** A failed job, alone in a partition that is due to be dropped. */
-async function oldDeadJob(race: Race): Promise<string> {
-  await nextPartition(race);
-  const { id, lease } = await race.hold();
-  await race.eve`select public.fail_job(${id}, 'no', false, null, ${lease})`;
-  await nextPartition(race);
-  await race.db.advance(9 * DAY_MS);
-  return id;
 }
 
 describeOnEachServer("maintenance from many sessions", (context) => {
@@ -88,47 +68,6 @@ describeOnEachServer("maintenance from many sessions", (context) => {
       assert.equal(new Set(ids).size, 180);
       assert.equal(stored?.["n"], 180);
       assert.equal((await lastPartition(context.db.sql)) - before, 1);
-    }));
-
-  it("never drops a partition with an open job, however old", () =>
-    withRace(context.db, async (race) => {
-      await nextPartition(race);
-      const id = await race.enqueue();
-      await nextPartition(race);
-      await context.db.advance(30 * DAY_MS);
-
-      await maintain(race.bob);
-
-      assert.equal(await race.status(id), "pending");
-    }));
-
-  it("does not drop a partition whose failed job is just being run again", () =>
-    withRace(context.db, async (race) => {
-      const id = await oldDeadJob(race);
-      await race.ann`begin`;
-      await race.ann`select public.retry_job(${id})`;
-
-      const upkeep = await race.untilItWaits(race.bob, maintain(race.bob));
-      await race.ann`commit`;
-      await upkeep.answer;
-
-      assert.equal(await race.status(id), "pending");
-    }));
-
-  it("gives up on a partition that somebody reads, and the next call drops it", () =>
-    withRace(context.db, async (race) => {
-      const id = await oldDeadJob(race);
-      await race.ann`begin`;
-      await race.ann`select from public.job_queue where id = ${id}`;
-
-      const [early] = await maintain(race.bob);
-      await race.ann`commit`;
-      await maintain(race.bob);
-
-      assert.equal(early?.did.partitions_dropped, 0);
-      assert.equal(await race.status(id), undefined);
-      const [letter] = await context.db.sql`select from public.job_dead_letter where id = ${id}`;
-      assert.ok(letter, "the dead letter outlives the partition");
     }));
 });
 

@@ -24,9 +24,12 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked() queue.charge_quota() queue.check_job()
     queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim() queue.claim_few()
     queue.claim_share() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
-    queue.doorbell() queue.doorbell_problems() queue.drop_old_partitions() queue.edge_lines() queue.enqueue_once()
+    queue.doorbell() queue.doorbell_problems() queue.edge_lines() queue.enqueue_once()
     queue.begin_generation() queue.ensure_generation() queue.generation_key() queue.generation_mark
     queue.move_ids_on() queue.epoch_ms() queue.extend_partitions() queue.find_dead() queue.fingerprint() queue.grant_access()
+    queue.clear_partition() queue.drop_partition() queue.is_needed() queue.part_failed() queue.part_succeeded()
+    queue.prune_bells() queue.prune_workers() queue.expire_dead_letters() queue.maintain_part()
+    queue.maintenance_problems()
     queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
     queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
     queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
@@ -56,7 +59,7 @@ const MATRIX: Readonly<Record<string, string>> = {
   "millrace_worker execute; service_role execute": `
     claim_next_job() cleanup_stuck_jobs() complete_job() fail_job() get_next_job() queue.advance()
     queue.answer_call() queue.arm_bells() queue.arm_edge_bell() queue.claim_rows() queue.cleanup() queue.clock()
-    queue.collect_rings() queue.disarm_bells() queue.extend_leases() queue.forget_leases() queue.hand_over()
+    queue.collect_rings() queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs() queue.overview()
     queue.parent_results() queue.register_worker() queue.report() queue.run_plan() queue.schema_version()
     queue.settle_by_job() queue.settle_one() queue.trigger_worker() queue.unregister_worker() queue.work_due()

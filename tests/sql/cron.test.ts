@@ -21,7 +21,9 @@ const SCHEDULES = [
   { name: "millrace-clean-up", schedule: "* * * * *" },
   { name: "millrace-cron-history", schedule: "30 3 * * *" },
   { name: "millrace-daily-analytics", schedule: "0 2 * * *" },
+  { name: "millrace-maintenance", schedule: "* * * * *" },
   { name: "millrace-process", schedule: "10 seconds" },
+  { name: "millrace-retention", schedule: "* * * * *" },
   { name: "millrace-weekly-payouts", schedule: "0 9 * * 1" },
 ];
 
@@ -90,7 +92,14 @@ describeOnEachServer("install_cron with a pg_cron that knows seconds", (context)
     assert.equal(only(row).answer.left_out.length, 2);
     assert.deepEqual(
       left.map(({ name }) => name),
-      ["millrace-clean-up", "millrace-cron-history", "millrace-process", "report"],
+      [
+        "millrace-clean-up",
+        "millrace-cron-history",
+        "millrace-maintenance",
+        "millrace-process",
+        "millrace-retention",
+        "report",
+      ],
     );
     assert.equal(gone?.["names"].length, 3);
     assert.deepEqual(

@@ -39,6 +39,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "cleanup",
       "collect_rings",
       "disarm_bells",
+      "drop_old_partitions",
       "edge_status",
       "enqueue_alike",
       "enqueue_many",
@@ -79,6 +80,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       // Called when an attempt has ended, and only where messages to browsers are switched on.
       "broadcast",
       "collect_rings",
+      "drop_old_partitions",
       "install_cron",
       "maintain",
       "parse_jobs",
@@ -90,9 +92,10 @@ describeOnEachServer("of the functions, only these", (context) => {
 
   it("functions with dynamic SQL: partitions and grants, whose names can't be parameters", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexecute\s+(format|''|v_)'`), [
-      "drop_old_partitions",
+      "drop_partition",
       "grant_operator",
       "grant_worker",
+      "is_droppable",
       "make_partition",
       "make_tenant_policies",
     ]);
@@ -146,6 +149,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.clock",
         "queue.collect_rings",
         "queue.disarm_bells",
+        "queue.drop_old_partitions",
         "queue.enqueue_alike",
         "queue.enqueue_many",
         "queue.enqueue_one",

@@ -4,21 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, it } from "node:test";
+import { type Maintained, maintainAll } from "../support/maintenance.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { only, type Rig, refusal, rigOf } from "./rig.ts";
 
 const DAY = 86_400_000;
 
 describeOnEachServer("partitions", (context) => {
-  interface Maintained {
-    readonly partitions_made: number;
-    readonly partitions_dropped: number;
-  }
-
-  async function maintain(): Promise<Maintained> {
-    const [row] = await context.db.sql<{ did: Maintained }[]>`select queue.maintain() as did`;
-    return only(row).did;
-  }
+  const maintain = (): Promise<Maintained> => maintainAll(context.db.sql);
 
   /** The number of the partition that holds the facts of a job. */
   async function homeOf(id: string): Promise<number | undefined> {
@@ -287,6 +280,7 @@ describeOnEachServer("partitions", (context) => {
     const [result] = await rig.sql`
       select result from queue.parent_results(${child}) where id = ${parent}`;
     await rig.complete(await rig.take("child"));
+    await context.db.advance(61_000);
 
     await maintain();
 

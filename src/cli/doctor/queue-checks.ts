@@ -15,6 +15,7 @@ import { fault, ok, type Verdict, warning } from "./finding.ts";
 const WORKER_FUNCTIONS = [
   "queue.advance",
   "queue.arm_bells",
+  "queue.drop_old_partitions",
   "queue.enqueue_many",
   "queue.enqueue_one",
   "queue.extend_leases",

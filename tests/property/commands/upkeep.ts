@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { maintainAll } from "../../support/maintenance.ts";
 import { FINAL, type Model } from "../model.ts";
 import { promote, rescue } from "../rules.ts";
 import type { World } from "../world.ts";
@@ -36,18 +37,16 @@ export const cleanup: Steps = command(
 );
 
 export const maintain: Steps = command("maintain", fc.constant(null), async (world, model) => {
-  const [row] = await world.sql<
-    { did: { rescued: number; partitions_dropped: number; workers_pruned: number } }[]
-  >`
-    select queue.maintain() as did`;
+  const did = await maintainAll(world.sql);
 
-  assert.equal(row?.did.rescued, rescue(model).length);
+  assert.deepEqual(did.failed, []);
+  assert.equal(did.rescued, rescue(model).length);
   promote(model);
-  if (row?.did.partitions_dropped) await forgetDropped(world, model);
+  if (did.partitions_dropped) await forgetDropped(world, model);
   for (const dead of [...model.deadLetters.values()]) {
     if (dead.failedAt < model.now - 90 * DAY_MS * 1000) model.deadLetters.delete(dead.id);
   }
-  if (row?.did.workers_pruned) await world.signIn();
+  if (did.workers_pruned) await world.signIn();
 });
 
 /** Jobs that left with their partition must have ended long ago, and nothing that still waits may need them. */
