@@ -127,4 +127,25 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["(this.#turns[call] ?? null)", "(this.#turns[0] ?? this.#turns[1] ?? null)"],
     [workerTest("marks")],
   ),
+  plant(
+    "blocked-process-drops-unasked",
+    "a worker that was blocked gives up its leases by the clock, though nobody has taken them",
+    "src/worker/watch.ts",
+    ["      await ask(parts, signal);\n", ""],
+    [workerTest("blocked-loop")],
+  ),
+  plant(
+    "own-leases-rescued",
+    "a worker that was blocked takes away its own leases before it extends them",
+    "src/worker/lane-loop.ts",
+    ["const isLate = isDue && parts.book.isLate(clock.now());", "const isLate = false;"],
+    [workerTest("blocked-loop")],
+  ),
+  plant(
+    "late-timers-believed",
+    "a handler times out because another one blocked the process",
+    "src/worker/deadlines.ts",
+    ["now - this.#firesAt >= LATE_MS", "false"],
+    [workerTest("deadlines")],
+  ),
 ];

@@ -158,8 +158,9 @@ export class LeaseLostError extends QueueError {
   readonly code = "LEASE_LOST";
   readonly jobId: string;
 
-  constructor(jobId: string) {
-    super(`The lease of job ${jobId} is lost`);
+  /** `why` is what led to it, as far as this worker knows. */
+  constructor(jobId: string, why?: string) {
+    super(`The lease of job ${jobId} is lost${why === undefined ? "" : `: ${why}`}`);
     this.jobId = jobId;
   }
 }

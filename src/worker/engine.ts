@@ -6,6 +6,7 @@ import {
   type RegisteredWorker,
 } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
+import { Blocks } from "./blocks.ts";
 import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Doorbell } from "./doorbell.ts";
@@ -20,8 +21,9 @@ import { makeLanes } from "./make-lanes.ts";
 import { takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Settlements } from "./settlements.ts";
-import { keepAlive, keepHouse, keepLeases, type UpkeepParts, watchLeases } from "./upkeep.ts";
+import { keepAlive, keepHouse, keepLeases, type UpkeepParts } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
+import { watchLeases, watchLoop } from "./watch.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
 const FLUSH_MS = 5_000;
@@ -61,6 +63,8 @@ export class Engine {
     const book = this.#book;
     const worker = (): number => this.#signedIn.worker;
     const events = new Events(logger, settings.onEvent);
+    const blocks = new Blocks({ clock, events, leaseMs });
+    const whyLost = (): string | undefined => blocks.explain();
     this.#settings = settings;
     this.#signedIn = signedIn;
     this.#onDeath = onDeath;
@@ -90,6 +94,7 @@ export class Engine {
       settlements: this.#settlements,
       deadlines: this.#deadlines,
       events,
+      whyLost,
       clock,
       logger,
     });
@@ -97,6 +102,7 @@ export class Engine {
       verdicts: this.#verdicts,
       deadlines: this.#deadlines,
       events,
+      blocks,
       tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
@@ -131,7 +137,7 @@ export class Engine {
       settlements: this.#settlements,
       verdicts: this.#verdicts,
       executor: this.#executor,
-      intake: new Intake({ book, events, logger, routes }),
+      intake: new Intake({ book, events, whyLost, logger, routes }),
       phase: this.#phase,
       book,
       time: new DatabaseTime(),
@@ -142,7 +148,9 @@ export class Engine {
       link: this.#link,
       book,
       verdicts: this.#verdicts,
-      describe: () => ({ ...settings.details, running: this.running }),
+      blocks,
+      running: this.#executor.running,
+      describe: () => ({ ...settings.details, running: this.running, blocked: blocks.describe() }),
       register: async () => {
         this.#signedIn = await register();
       },
@@ -172,7 +180,7 @@ export class Engine {
     const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const others = [keepLeases, watchLeases, keepAlive, keepHouse].map((keep) =>
+    const others = [keepLeases, watchLoop, watchLeases, keepAlive, keepHouse].map((keep) =>
       this.#supervise(keep(this.#upkeep, signal)),
     );
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];

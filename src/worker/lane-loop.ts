@@ -52,6 +52,8 @@ const SWEEP_MS = 200;
 const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
 /** With a bell too, the first looks come soon: an enqueue that was under way while the bell was armed has not seen it. */
 const ARMED_WAITS_MS = [5, 30, 200] as const;
+/** A claim waits until leases that are about to end were extended. */
+const LATE_WAIT_MS = 20;
 /** Between tries of a call that fails although the database is there. */
 const FAULT_WAIT_MS = 1_000;
 
@@ -126,7 +128,10 @@ async function step(
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
   // What has ended is told without a look at the queue when that is not due: the answer waits for the disk.
-  const mayClaim = !phase.isStopping && lane.canClaim && clock.now() >= lane.nextClaimAt;
+  const isDue = clock.now() >= lane.nextClaimAt;
+  const isLate = isDue && parts.book.isLate(clock.now());
+  if (isLate) lane.nextClaimAt = clock.now() + LATE_WAIT_MS;
+  const mayClaim = isDue && !isLate && !phase.isStopping && lane.canClaim;
   const scope = mayClaim ? lane.scopeNow : null;
   const limit = scope ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);

@@ -12,9 +12,14 @@ export interface Lease {
   completed: number;
   /** The database is asked whether it still holds: until it answers, the deadline does not count. */
   isAccepting: boolean;
+  /** Given up here: it is not extended any more, and the database does with it what it likes. */
+  isLost: boolean;
   /** Whether it may still be settled as one: nothing of it was told apart. */
   isWhole: boolean;
 }
+
+/** A call takes about as long. */
+const MOMENT_MS = 100;
 
 /** The leases a worker holds. A lease leaves the book when all of its attempts are settled, or when it is lost. */
 export class LeaseBook {
@@ -24,8 +29,11 @@ export class LeaseBook {
     return this.#leases.size;
   }
 
+  /** Those that are to be kept alive. */
   get ids(): string[] {
-    return [...this.#leases.keys()];
+    const ids: string[] = [];
+    for (const { id, isLost } of this.#leases.values()) if (!isLost) ids.push(id);
+    return ids;
   }
 
   open(id: string, deadline: number): Lease {
@@ -36,6 +44,7 @@ export class LeaseBook {
       unsettled: 0,
       completed: 0,
       isAccepting: false,
+      isLost: false,
       isWhole: true,
     };
     this.#leases.set(id, lease);
@@ -50,7 +59,9 @@ export class LeaseBook {
   /** The local time at which the first of the leases ends; Infinity without any. */
   get firstDeadline(): number {
     let first = Infinity;
-    for (const { deadline } of this.#leases.values()) first = Math.min(first, deadline);
+    for (const { deadline, isLost } of this.#leases.values()) {
+      if (!isLost) first = Math.min(first, deadline);
+    }
     return first;
   }
 
@@ -83,9 +94,20 @@ export class LeaseBook {
       .filter((lease) => lease !== undefined);
   }
 
+  /**
+   * Whether a lease ends now or in a moment. Then this worker asks for nothing that looks for leases that ran out: it could take away its
+   * own before they are extended.
+   */
+  isLate(now: number): boolean {
+    for (const { deadline, isAccepting, isLost } of this.#leases.values()) {
+      if (deadline <= now + MOMENT_MS && !isAccepting && !isLost) return true;
+    }
+    return false;
+  }
+
   expired(now: number): Lease[] {
     return [...this.#leases.values()].filter(
-      (lease) => lease.deadline <= now && !lease.isAccepting,
+      (lease) => lease.deadline <= now && !lease.isAccepting && !lease.isLost,
     );
   }
 }

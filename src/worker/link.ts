@@ -25,6 +25,7 @@ export interface LinkOptions {
 export class Link {
   readonly #options: LinkOptions;
   #lastError: unknown;
+  #downAt = Infinity;
   #recovery: Promise<void> | undefined;
   #claims = 0;
   /** Failed tries since the last claim that worked: a database that greets and then fails is still away. */
@@ -36,6 +37,11 @@ export class Link {
 
   get isDown(): boolean {
     return this.#lastError !== undefined;
+  }
+
+  /** Whether the database has been away since before that local time. */
+  wasDownBefore(at: number): boolean {
+    return this.isDown && this.#downAt < at;
   }
 
   /** Waits while the database is away. */
@@ -69,6 +75,7 @@ export class Link {
     } catch (error) {
       if (isOutage(error) && !this.isDown) {
         this.#lastError = error;
+        this.#downAt = this.#options.clock.now();
         this.#options.events.emit({ kind: "disconnected", error });
       }
       throw error;

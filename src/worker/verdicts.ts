@@ -17,6 +17,8 @@ export interface VerdictParts {
   readonly settlements: Settlements;
   readonly deadlines: Deadlines;
   readonly events: Events;
+  /** What led to the loss of a lease, where this worker knows. */
+  readonly whyLost: () => string | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -97,9 +99,22 @@ export class Verdicts {
     });
   }
 
-  /** A lease is gone. What of it has ended is on its way to the database, which will judge by itself. */
+  /** The database says that a lease is gone. What of it has ended is on its way there, and will be judged. */
   loseAll(lease: Lease): void {
+    lease.isLost = true;
     for (const attempt of lease.attempts) if (attempt.state !== "ended") this.lose(attempt);
+  }
+
+  /**
+   * A lease could not be extended in time, and nobody knows whether it is still ours. Handlers are told to stop; what has not begun is
+   * given back, for which the database judges by itself whether it was still ours to give.
+   */
+  expire(lease: Lease): void {
+    lease.isLost = true;
+    for (const attempt of lease.attempts) {
+      if (attempt.state === "buffered") this.giveBack(attempt);
+      else if (attempt.state === "running") this.lose(attempt);
+    }
   }
 
   /** The lease is gone: nothing of this attempt may be written any more. */
@@ -110,8 +125,9 @@ export class Verdicts {
     book.close(attempt);
     if (attempt.state === "ended") return;
     this.#stop(attempt);
-    attempt.abort("lost", new LeaseLostError(attempt.id));
-    events.ended(attempt, { kind: "lost" });
+    const reason = this.#parts.whyLost();
+    attempt.abort("lost", new LeaseLostError(attempt.id, reason));
+    events.ended(attempt, { kind: "lost", ...(reason !== undefined && { reason }) });
   }
 
   /** Gives a job back that has not started, without using up its attempt. */
