@@ -148,4 +148,18 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["now - this.#firesAt >= LATE_MS", "false"],
     [workerTest("deadlines")],
   ),
+  plant(
+    "given-up-claims-forgotten",
+    "the jobs of a claim that was committed after the worker gave it up wait for its lease, and may run only once, so they fail",
+    "src/worker/lane-loop.ts",
+    ["      parts.orphans.gaveUp();\n", ""],
+    [workerTest("orphans")],
+  ),
+  plant(
+    "claims-under-way-released",
+    "a worker gives back the jobs of a claim whose answer is on its way, and they run twice",
+    "src/worker/orphans.ts",
+    ["    await Promise.allSettled([...this.#calls]);\n", ""],
+    [workerTest("orphans")],
+  ),
 ];

@@ -1,10 +1,5 @@
 import { deadline, raceSignal } from "../core/signals.ts";
-import {
-  forgetLeases,
-  heartbeatWorker,
-  openJobs,
-  type RegisteredWorker,
-} from "../db/worker-functions.ts";
+import { heartbeatWorker, openJobs, type RegisteredWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
 import { Blocks } from "./blocks.ts";
 import { DatabaseTime } from "./database-time.ts";
@@ -20,6 +15,7 @@ import { Link } from "./link.ts";
 import { makeLanes } from "./make-lanes.ts";
 import { takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
+import { Orphans } from "./orphans.ts";
 import { Settlements } from "./settlements.ts";
 import { keepAlive, keepHouse, keepLeases, type UpkeepParts } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
@@ -45,6 +41,7 @@ export class Engine {
   readonly #loops: LaneLoopParts;
   readonly #upkeep: UpkeepParts;
   readonly #phase: Phase;
+  readonly #orphans: Orphans;
   readonly #ended = new AbortController();
   readonly #idleWaiters = new Set<() => void>();
   #laneLoops: readonly Promise<void>[] = [];
@@ -83,12 +80,10 @@ export class Engine {
       random,
       callTimeoutMs: Math.max(leaseMs / 2, 5_000),
       signal: this.#ended.signal,
-      greet: async (isAlone, signal) => {
-        if (isAlone) await forgetLeases(sql, worker(), book.ids, signal);
-        else await heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal);
-      },
+      greet: (signal) => heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal),
       onBack: () => this.#stir(),
     });
+    this.#orphans = new Orphans({ settings, worker, link: this.#link, book });
     this.#verdicts = new Verdicts({
       book,
       settlements: this.#settlements,
@@ -140,6 +135,7 @@ export class Engine {
       intake: new Intake({ book, events, whyLost, logger, routes }),
       phase: this.#phase,
       book,
+      orphans: this.#orphans,
       time: new DatabaseTime(),
     };
     this.#upkeep = {
@@ -184,7 +180,8 @@ export class Engine {
       this.#supervise(keep(this.#upkeep, signal)),
     );
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
-    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell]);
+    const orphans = this.#supervise(this.#orphans.run(signal));
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, orphans]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */
@@ -247,7 +244,10 @@ export class Engine {
     this.#phase.isClosing = true;
     for (const lane of this.#lanes) lane.wakeup.wake();
     const patience = deadline(patienceMs, () => undefined, undefined, clock);
-    await raceSignal(Promise.all(this.#laneLoops), patience.signal).catch(() => undefined);
+    const last = Promise.all(this.#laneLoops).then(async () => {
+      if (this.#orphans.isLooking) await this.#orphans.look();
+    });
+    await raceSignal(last, patience.signal).catch(() => undefined);
     patience.release();
     if (this.#settlements.pending > 0) {
       logger.error("worker.unsettled", { count: this.#settlements.pending });

@@ -8,6 +8,7 @@ import type { Lane } from "./lane.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
+import type { Orphans } from "./orphans.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch } from "./settlement-text.ts";
 import { type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
@@ -24,6 +25,7 @@ export interface LaneLoopParts {
   readonly intake: Intake;
   readonly phase: Phase;
   readonly book: LeaseBook;
+  readonly orphans: Orphans;
   readonly time: DatabaseTime;
 }
 
@@ -70,7 +72,9 @@ export async function runLane(
   const call = async (number: number): Promise<void> => {
     lane.calls += 1;
     try {
-      await step(lane, number, parts, signal);
+      const stepping = step(lane, number, parts, signal);
+      parts.orphans.during(stepping);
+      await stepping;
     } catch (error) {
       // Nothing in a step is known to throw. If something does, the lane must go on all the same.
       logger.error("worker.step_failed", { lane: lane.name, error });
@@ -176,7 +180,10 @@ async function step(
   } catch (error) {
     if (isTold) throw error;
     lane.claiming -= limit;
-    if (limit > 0) lane.claimFailed(limit);
+    if (limit > 0) {
+      lane.claimFailed(limit);
+      parts.orphans.gaveUp();
+    }
     await failed(lane, batch, error, parts, signal);
   }
 }

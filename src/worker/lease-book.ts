@@ -18,12 +18,16 @@ export interface Lease {
   isWhole: boolean;
 }
 
+/** Older ones have run out long ago. */
+const MOST_GONE = 1_000;
 /** A call takes about as long. */
 const MOMENT_MS = 100;
 
 /** The leases a worker holds. A lease leaves the book when all of its attempts are settled, or when it is lost. */
 export class LeaseBook {
   readonly #leases = new Map<string, Lease>();
+  /** Leases that left the book although the database may still have them. */
+  readonly #gone = new Set<string>();
 
   get size(): number {
     return this.#leases.size;
@@ -54,6 +58,25 @@ export class LeaseBook {
   /** None of its jobs is ours to run: it is left to run out. */
   drop(lease: Lease): void {
     this.#leases.delete(lease.id);
+    this.#remember(lease.id);
+  }
+
+  /** All leases that a claim has brought, as far as the database may still have them. */
+  get known(): string[] {
+    return [...this.#leases.keys(), ...this.#gone];
+  }
+
+  knows(id: string): boolean {
+    return this.#leases.has(id) || this.#gone.has(id);
+  }
+
+  #remember(id: string): void {
+    this.#gone.add(id);
+    if (this.#gone.size <= MOST_GONE) return;
+    for (const oldest of this.#gone) {
+      this.#gone.delete(oldest);
+      return;
+    }
   }
 
   /** The local time at which the first of the leases ends; Infinity without any. */
@@ -75,7 +98,10 @@ export class LeaseBook {
     attempt.isClosed = true;
     attempt.lease.isWhole = false;
     attempt.lease.unsettled -= 1;
-    if (attempt.lease.unsettled === 0) this.#leases.delete(attempt.lease.id);
+    if (attempt.lease.unsettled > 0) return;
+    this.#leases.delete(attempt.lease.id);
+    // Its handlers have begun: so it is the rescuer's, which charges what it has to.
+    if (attempt.lease.isLost) this.#remember(attempt.lease.id);
   }
 
   extend(ids: readonly string[], deadline: number): void {

@@ -57,7 +57,8 @@ const MATRIX: Readonly<Record<string, string>> = {
     claim_next_job() cleanup_stuck_jobs() complete_job() fail_job() get_next_job() queue.advance()
     queue.answer_call() queue.arm_bells() queue.arm_edge_bell() queue.claim_rows() queue.cleanup() queue.clock()
     queue.collect_rings() queue.disarm_bells() queue.extend_leases() queue.forget_leases() queue.hand_over()
-    queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs() queue.overview()
+    queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
+    queue.other_leases() queue.overview()
     queue.parent_results() queue.register_worker() queue.report() queue.run_plan() queue.schema_version()
     queue.settle_by_job() queue.settle_one() queue.trigger_worker() queue.unregister_worker() queue.work_due()
     report_progress() trigger_queue_worker()`,

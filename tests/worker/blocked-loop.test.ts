@@ -21,6 +21,8 @@ describeOnEachServer("a handler that blocks the event loop", (context) => {
     const runs: string[] = [];
     const beside = async ({ type, input }: { type: string; input: unknown }): Promise<void> => {
       await delay(300);
+      // Still at work when the process is free again.
+      await delay(300);
       runs.push(`${type} ${input}`);
     };
     const handlers = [
