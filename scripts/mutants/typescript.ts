@@ -55,7 +55,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "shutdown-counts-as-failure",
     "a job that a stopping worker gives back has lost an attempt",
     "src/worker/verdicts.ts",
-    ['else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});', ""],
+    ['else if (attempt.stopReason === "shutdown") this.interrupt(attempt, error);', ""],
     [workerTest("stopping")],
   ),
   plant(
@@ -161,5 +161,12 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "src/worker/orphans.ts",
     ["    await Promise.allSettled([...this.#calls]);\n", ""],
     [workerTest("orphans")],
+  ),
+  plant(
+    "single-attempt-given-back",
+    "a job that may run only once begins again after a stop that cut it short",
+    "src/worker/verdicts.ts",
+    ["if (!attempt.mayRunOnce || !attempt.isBegun) {", "if (true) {"],
+    [workerTest("stopping")],
   ),
 ];

@@ -185,13 +185,13 @@ export class JobTimeoutError extends QueueError {
   }
 }
 
-/** The worker stops. The attempt is given back and does not count. */
+/** The worker stops. The attempt is given back and does not count; that of a job which may run only once fails with this error. */
 export class ShutdownError extends QueueError {
   override readonly name = "ShutdownError";
   readonly code = "SHUTDOWN";
 
-  constructor() {
-    super("The worker is shutting down");
+  constructor(message = "The worker is shutting down", details: ErrorDetails = {}) {
+    super(message, details);
   }
 }
 

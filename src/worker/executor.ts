@@ -81,9 +81,9 @@ export class Executor {
     for (const attempt of this.running) attempt.abort("shutdown", error);
   }
 
-  /** Gives back what is still running; what its handlers do from now on has no effect on the queue. */
+  /** Ends what is still running; what its handlers do from now on has no effect on the queue. */
   releaseAll(): void {
-    for (const attempt of this.running) this.#parts.verdicts.end(attempt, "released", {});
+    for (const attempt of this.running) this.#parts.verdicts.interrupt(attempt);
   }
 
   #runSingle(attempt: Attempt): void {
@@ -92,6 +92,10 @@ export class Executor {
     const { handle, job } = attempt.route;
     const limitMs = attempt.ownTimeoutMs ?? job.timeoutMs;
     const timed = limitMs === undefined ? undefined : this.#limit([attempt], limitMs);
+    const begin = (input: unknown): unknown => {
+      attempt.isBegun = true;
+      return handle(new JobContext(input, attempt, tools));
+    };
     let answer: unknown;
     try {
       const input = job.input ? parseInput(job, attempt.row[5]) : attempt.row[5];
@@ -99,11 +103,9 @@ export class Executor {
         input instanceof Promise
           ? // Meanwhile its time may have run out, or it was given back.
             input.then((parsed: unknown) =>
-              attempt.state === "running"
-                ? handle(new JobContext(parsed, attempt, tools))
-                : undefined,
+              attempt.state === "running" ? begin(parsed) : undefined,
             )
-          : handle(new JobContext(input, attempt, tools));
+          : begin(input);
       if (isThenable(answer)) answer = Promise.resolve(answer);
     } catch (error) {
       verdicts.threw(attempt, error);

@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import { JobCancelledError, LeaseLostError, QueueError } from "../core/errors.ts";
+import { JobCancelledError, LeaseLostError, QueueError, ShutdownError } from "../core/errors.ts";
 import { parseOutput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
 import { encodeResult, storableText } from "../core/json.ts";
@@ -56,7 +56,7 @@ export class Verdicts {
       this.#parts.logger.warn("job.threw_after_commit", { jobId, type, error });
     }
     if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
-    else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});
+    else if (attempt.stopReason === "shutdown") this.interrupt(attempt, error);
     else if (isOutcome(error)) this.#decide(attempt, error);
     else {
       const retryable = !isNeverRetried(error);
@@ -133,6 +133,22 @@ export class Verdicts {
   /** Gives a job back that has not started, without using up its attempt. */
   giveBack(attempt: Attempt): void {
     if (attempt.state === "buffered") this.end(attempt, "released", {});
+  }
+
+  /**
+   * The worker stops, and waits for this attempt no longer. It is given back without using up the attempt, unless it may run only once
+   * and has begun: then nobody knows how far it came, and it fails for good.
+   */
+  interrupt(attempt: Attempt, cause?: unknown): void {
+    if (!attempt.mayRunOnce || !attempt.isBegun) {
+      this.end(attempt, "released", {});
+      return;
+    }
+    const error = new ShutdownError(
+      "The worker stopped before the handler had ended, and the job may run only once (max_retries 0)",
+      { cause },
+    );
+    this.end(attempt, "failed", { error: toJobError(error), retryable: false });
   }
 
   end(attempt: Attempt, outcome: SettledOutcome, detail: SettlementDetail): void {
