@@ -22,8 +22,8 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
     "a worker that comes back from an outage releases the jobs it handed over",
     migration("worker"),
     [
-      "lease.worker_id = p_worker and not lease.is_handed_over and",
-      "lease.worker_id = p_worker and",
+      "lease.id = any (p_lease_ids) and lease.worker_id = p_worker and not lease.is_handed_over",
+      "lease.id = any (p_lease_ids) and lease.worker_id = p_worker",
     ],
     [sqlTest("handover")],
   ),

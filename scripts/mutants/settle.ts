@@ -127,8 +127,8 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "a worker that forgets its leases gives back those of all",
     WORKER,
     [
-      "where lease.worker_id = p_worker and not lease.is_handed_over",
-      "where not lease.is_handed_over",
+      "where lease.id = any (p_lease_ids) and lease.worker_id = p_worker and",
+      "where lease.id = any (p_lease_ids) and",
     ],
     [sqlTest("release"), PROPERTY],
   ),

@@ -158,8 +158,9 @@ export class LeaseLostError extends QueueError {
   readonly code = "LEASE_LOST";
   readonly jobId: string;
 
-  constructor(jobId: string) {
-    super(`The lease of job ${jobId} is lost`);
+  /** `why` is what led to it, as far as this worker knows. */
+  constructor(jobId: string, why?: string) {
+    super(`The lease of job ${jobId} is lost${why === undefined ? "" : `: ${why}`}`);
     this.jobId = jobId;
   }
 }
@@ -184,13 +185,13 @@ export class JobTimeoutError extends QueueError {
   }
 }
 
-/** The worker stops. The attempt is given back and does not count. */
+/** The worker stops. The attempt is given back and does not count; that of a job which may run only once fails with this error. */
 export class ShutdownError extends QueueError {
   override readonly name = "ShutdownError";
   readonly code = "SHUTDOWN";
 
-  constructor() {
-    super("The worker is shutting down");
+  constructor(message = "The worker is shutting down", details: ErrorDetails = {}) {
+    super(message, details);
   }
 }
 

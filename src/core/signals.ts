@@ -45,7 +45,15 @@ export function anySignal(signals: readonly (AbortSignal | undefined)[]): Linked
   return { signal: controller.signal, release: () => undo.splice(0).forEach((f) => void f()) };
 }
 
-/** Aborts after `ms` with the reason that `reason` makes, or when `parent` aborts. */
+/** A timer that comes so much too late says that this process was busy, or asleep. */
+const LATE_MS = 100;
+/** Then what it waits for may have come long ago, and is looked at first. */
+const LATE_GRACE_MS = 100;
+
+/**
+ * Aborts after `ms` with the reason that `reason` makes, or when `parent` aborts. If the process was blocked when the time ran out, a
+ * moment later: an answer that has come meanwhile is heard first.
+ */
 export function deadline(
   ms: number,
   reason: () => unknown,
@@ -53,7 +61,12 @@ export function deadline(
   clock: Clock = systemClock,
 ): LinkedSignal {
   const controller = new AbortController();
-  const cancel = clock.setTimer(() => controller.abort(reason()), ms);
+  const dueAt = clock.now() + ms;
+  const abort = (): void => controller.abort(reason());
+  let cancel = clock.setTimer(() => {
+    if (clock.now() - dueAt < LATE_MS) abort();
+    else cancel = clock.setTimer(abort, LATE_GRACE_MS);
+  }, ms);
   const linked = anySignal([controller.signal, parent]);
   return {
     signal: linked.signal,

@@ -223,6 +223,8 @@ export interface QueueStats {
   readonly scheduled: number;
   readonly blocked: number;
   readonly processing: number;
+  /** How many of those have not begun yet: an estimate, from the workers' last heartbeats. */
+  readonly fetched: number;
   readonly completed_last_hour: number;
   readonly failed_last_hour: number;
   readonly retried_last_hour: number;

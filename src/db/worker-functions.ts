@@ -273,17 +273,32 @@ export async function dropOldPartitions(db: Queryable, signal?: AbortSignal): Pr
   })) as number;
 }
 
-/** After an outage: gives back the jobs of leases that the worker never heard of, because the answer got lost. */
-export async function forgetLeases(
+/** The leases of a worker that it does not name: of claims under way, or of claims whose answer it never heard. */
+export async function otherLeases(
   db: Queryable,
   worker: number,
   known: readonly string[],
   signal?: AbortSignal,
+): Promise<readonly string[]> {
+  return (await callJson(
+    db,
+    `select queue.other_leases(p_worker => $1::text::integer, p_known_leases => $2::text::bigint[])::text`,
+    [String(worker), numberArray(known)],
+    { signal },
+  )) as string[];
+}
+
+/** Gives back the jobs of leases that none of the worker's claims has brought; answers how many. */
+export async function forgetLeases(
+  db: Queryable,
+  worker: number,
+  leases: readonly string[],
+  signal?: AbortSignal,
 ): Promise<number> {
   return (await callJson(
     db,
-    `select to_json(queue.forget_leases(p_worker => $1::text::integer, p_known_leases => $2::text::bigint[]))::text`,
-    [String(worker), numberArray(known)],
+    `select to_json(queue.forget_leases(p_worker => $1::text::integer, p_lease_ids => $2::text::bigint[]))::text`,
+    [String(worker), numberArray(leases)],
     { signal },
   )) as number;
 }

@@ -31,6 +31,8 @@ export class Attempt {
   stopReason: StopReason | undefined;
   /** The settlement was sent once, and no answer came back. */
   isUncertain = false;
+  /** The handler was called; before that its input may be checked, which may take a while. */
+  isBegun = false;
   /** The handler is about to complete it together with its own writes. */
   isCommitting = false;
   /** The handler itself completed it, together with its own writes, or passed it on. */
@@ -54,6 +56,11 @@ export class Attempt {
 
   get type(): string {
     return this.row[2];
+  }
+
+  /** A second run is not wanted, whatever became of the first. */
+  get mayRunOnce(): boolean {
+    return this.row[8] === 0;
   }
 
   /** The time limit that was given with the job; it goes before its definition's. */

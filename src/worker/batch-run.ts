@@ -39,6 +39,7 @@ export class BatchRun {
     const jobs = runnable.map(
       (attempt) => new JobContext(inputs.get(attempt), attempt, this.#tools),
     );
+    for (const attempt of runnable) attempt.isBegun = true;
     try {
       const answer = await this.#route.batch?.handle(this.#context(jobs));
       await this.#deliver(runnable, answer);

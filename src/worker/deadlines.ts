@@ -1,5 +1,9 @@
 import type { Clock } from "../core/clock.ts";
 
+/** A timer that comes so much too late says that this process was blocked. Then a handler may have its answer, and only not read it. */
+const LATE_MS = 100;
+const LATE_GRACE_MS = 100;
+
 /** Something that may take only so long. */
 export interface Timed {
   readonly deadlineAt: number;
@@ -16,6 +20,8 @@ export class Deadlines {
   readonly #timed = new Set<Timed>();
   #firesAt = Infinity;
   #cancel: (() => void) | undefined;
+  /** The timer came late, and what is over gets a moment more. */
+  #isWaiting = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -45,6 +51,12 @@ export class Deadlines {
 
   #sweep(): void {
     const now = this.#clock.now();
+    if (now - this.#firesAt >= LATE_MS && !this.#isWaiting) {
+      this.#isWaiting = true;
+      this.#arm(now + LATE_GRACE_MS);
+      return;
+    }
+    this.#isWaiting = false;
     let next = Infinity;
     for (const timed of this.#timed) {
       if (timed.deadlineAt <= now) {

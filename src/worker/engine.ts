@@ -1,11 +1,7 @@
 import { deadline, raceSignal } from "../core/signals.ts";
-import {
-  forgetLeases,
-  heartbeatWorker,
-  openJobs,
-  type RegisteredWorker,
-} from "../db/worker-functions.ts";
+import { heartbeatWorker, openJobs, type RegisteredWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
+import { Blocks } from "./blocks.ts";
 import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Doorbell } from "./doorbell.ts";
@@ -19,16 +15,11 @@ import { Link } from "./link.ts";
 import { makeLanes } from "./make-lanes.ts";
 import { takeOffer } from "./offers.ts";
 import type { WorkerSettings } from "./options.ts";
+import { Orphans } from "./orphans.ts";
 import { Settlements } from "./settlements.ts";
-import {
-  keepAlive,
-  keepHouse,
-  keepLeases,
-  keepRetention,
-  type UpkeepParts,
-  watchLeases,
-} from "./upkeep.ts";
+import { keepAlive, keepHouse, keepLeases, keepRetention, type UpkeepParts } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
+import { watchLeases, watchLoop } from "./watch.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
 const FLUSH_MS = 5_000;
@@ -50,6 +41,7 @@ export class Engine {
   readonly #loops: LaneLoopParts;
   readonly #upkeep: UpkeepParts;
   readonly #phase: Phase;
+  readonly #orphans: Orphans;
   readonly #ended = new AbortController();
   readonly #idleWaiters = new Set<() => void>();
   #laneLoops: readonly Promise<void>[] = [];
@@ -68,6 +60,8 @@ export class Engine {
     const book = this.#book;
     const worker = (): number => this.#signedIn.worker;
     const events = new Events(logger, settings.onEvent);
+    const blocks = new Blocks({ clock, events, leaseMs });
+    const whyLost = (): string | undefined => blocks.explain();
     this.#settings = settings;
     this.#signedIn = signedIn;
     this.#onDeath = onDeath;
@@ -86,17 +80,16 @@ export class Engine {
       random,
       callTimeoutMs: Math.max(leaseMs / 2, 5_000),
       signal: this.#ended.signal,
-      greet: async (isAlone, signal) => {
-        if (isAlone) await forgetLeases(sql, worker(), book.ids, signal);
-        else await heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal);
-      },
+      greet: (signal) => heartbeatWorker(sql, worker(), this.#upkeep.describe(), signal),
       onBack: () => this.#stir(),
     });
+    this.#orphans = new Orphans({ settings, worker, link: this.#link, book });
     this.#verdicts = new Verdicts({
       book,
       settlements: this.#settlements,
       deadlines: this.#deadlines,
       events,
+      whyLost,
       clock,
       logger,
     });
@@ -104,6 +97,7 @@ export class Engine {
       verdicts: this.#verdicts,
       deadlines: this.#deadlines,
       events,
+      blocks,
       tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
@@ -138,9 +132,10 @@ export class Engine {
       settlements: this.#settlements,
       verdicts: this.#verdicts,
       executor: this.#executor,
-      intake: new Intake({ book, events, logger, routes }),
+      intake: new Intake({ book, events, whyLost, logger, routes }),
       phase: this.#phase,
       book,
+      orphans: this.#orphans,
       time: new DatabaseTime(),
     };
     this.#upkeep = {
@@ -149,7 +144,9 @@ export class Engine {
       link: this.#link,
       book,
       verdicts: this.#verdicts,
-      describe: () => ({ ...settings.details, running: this.running }),
+      blocks,
+      running: this.#executor.running,
+      describe: () => ({ ...settings.details, running: this.running, blocked: blocks.describe() }),
       register: async () => {
         this.#signedIn = await register();
       },
@@ -179,11 +176,12 @@ export class Engine {
     const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const others = [keepLeases, watchLeases, keepAlive, keepHouse, keepRetention].map((keep) =>
-      this.#supervise(keep(this.#upkeep, signal)),
+    const others = [keepLeases, watchLoop, watchLeases, keepAlive, keepHouse, keepRetention].map(
+      (keep) => this.#supervise(keep(this.#upkeep, signal)),
     );
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
-    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell]);
+    const orphans = this.#supervise(this.#orphans.run(signal));
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, orphans]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */
@@ -246,7 +244,10 @@ export class Engine {
     this.#phase.isClosing = true;
     for (const lane of this.#lanes) lane.wakeup.wake();
     const patience = deadline(patienceMs, () => undefined, undefined, clock);
-    await raceSignal(Promise.all(this.#laneLoops), patience.signal).catch(() => undefined);
+    const last = Promise.all(this.#laneLoops).then(async () => {
+      if (this.#orphans.isLooking) await this.#orphans.look();
+    });
+    await raceSignal(last, patience.signal).catch(() => undefined);
     patience.release();
     if (this.#settlements.pending > 0) {
       logger.error("worker.unsettled", { count: this.#settlements.pending });

@@ -27,8 +27,8 @@ export type AttemptEnd =
   | { readonly kind: "cancelled" }
   /** It was passed on to somebody who tells its end. */
   | { readonly kind: "handed_over" }
-  /** Somebody else may have the job. */
-  | { readonly kind: "lost" }
+  /** Somebody else may have the job. `reason`: what led to it, where this worker knows. */
+  | { readonly kind: "lost"; readonly reason?: string }
   /** Sent twice because the first answer never came; the first may have arrived. */
   | { readonly kind: "unconfirmed" };
 
@@ -38,6 +38,16 @@ export type WorkerEvent =
   | (AttemptEnd & { readonly job: AttemptFacts; readonly durationMs: number })
   /** A handler ended long after the outcome of its attempt was decided. */
   | { readonly kind: "overran"; readonly job: AttemptFacts; readonly durationMs: number }
+  /**
+   * This process did nothing else for so many milliseconds: neither did it extend leases, nor did other handlers go on. `types`: the
+   * handlers that may have done it; none when it was something else, such as a debugger or a suspended machine.
+   */
+  | {
+      readonly kind: "blocked";
+      readonly types: readonly string[];
+      readonly ms: number;
+      readonly hint: string;
+    }
   | { readonly kind: "disconnected"; readonly error: unknown }
   | { readonly kind: "reconnected"; readonly downMs: number };
 
@@ -55,6 +65,7 @@ const LEVELS: Readonly<Record<WorkerEvent["kind"], LogLevel>> = {
   lost: "warn",
   unconfirmed: "info",
   overran: "warn",
+  blocked: "warn",
   disconnected: "warn",
   reconnected: "info",
 };
@@ -117,7 +128,8 @@ function factsOf({ row, waitMs }: Attempt): AttemptFacts {
 
 function nameOf(event: WorkerEvent): string {
   if ("job" in event) return `job.${event.kind}`;
-  return event.kind === "claimed" ? "jobs.claimed" : `database.${event.kind}`;
+  if (event.kind === "claimed") return "jobs.claimed";
+  return event.kind === "blocked" ? "worker.blocked" : `database.${event.kind}`;
 }
 
 function fieldsOf(event: WorkerEvent): LogFields {

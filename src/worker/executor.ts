@@ -3,6 +3,7 @@ import { parseInput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
 import type { Attempt } from "./attempt.ts";
 import { BatchRun } from "./batch-run.ts";
+import { type Blocks, NOTABLE_MS } from "./blocks.ts";
 import type { Deadlines, Timed } from "./deadlines.ts";
 import type { Events } from "./events.ts";
 import { type ContextTools, JobContext } from "./job-context.ts";
@@ -13,6 +14,7 @@ export interface ExecutorParts {
   readonly verdicts: Verdicts;
   readonly deadlines: Deadlines;
   readonly events: Events;
+  readonly blocks: Blocks;
   readonly tools: ContextTools;
   /** A slot of the lane is free, and its handler's time is known. */
   readonly onFree: (lane: Lane) => void;
@@ -28,8 +30,6 @@ export class Executor {
   readonly #parts: ExecutorParts;
   /** Attempts whose handlers run, whether or not their outcome is decided. */
   readonly running: Set<Attempt> = new Set();
-  /** The longest that a handler of a type kept the process to itself when it was called. Not measured in the midst of a backlog. */
-  readonly #longestBlocks = new Map<string, number>();
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts;
@@ -61,19 +61,18 @@ export class Executor {
 
   #start(attempt: Attempt): void {
     const { lane, route, type } = attempt;
+    // What it took is always of interest where it was long; in the midst of a backlog, only then.
     const isMeasured = lane.buffered === 0;
-    const at = isMeasured ? this.#now : 0;
     lane.running += 1;
     if (route.batch) this.#runBatch(attempt);
     else this.#runSingle(attempt);
-    if (isMeasured) {
-      this.#longestBlocks.set(type, Math.max(this.#longestBlocks.get(type) ?? 0, this.#now - at));
-    }
+    const ms = this.#now - attempt.startedAt;
+    if (isMeasured || ms >= NOTABLE_MS) this.#parts.blocks.called(type, ms);
   }
 
   /** Whether the handlers of a type, as far as was seen, soon let others in after they are called. */
   givesWay(type: string): boolean {
-    return (this.#longestBlocks.get(type) ?? Infinity) <= SHORT_BLOCK_MS;
+    return this.#parts.blocks.longestCall(type) <= SHORT_BLOCK_MS;
   }
 
   /** Tells all running handlers that the worker stops. */
@@ -82,9 +81,9 @@ export class Executor {
     for (const attempt of this.running) attempt.abort("shutdown", error);
   }
 
-  /** Gives back what is still running; what its handlers do from now on has no effect on the queue. */
+  /** Ends what is still running; what its handlers do from now on has no effect on the queue. */
   releaseAll(): void {
-    for (const attempt of this.running) this.#parts.verdicts.end(attempt, "released", {});
+    for (const attempt of this.running) this.#parts.verdicts.interrupt(attempt);
   }
 
   #runSingle(attempt: Attempt): void {
@@ -93,6 +92,10 @@ export class Executor {
     const { handle, job } = attempt.route;
     const limitMs = attempt.ownTimeoutMs ?? job.timeoutMs;
     const timed = limitMs === undefined ? undefined : this.#limit([attempt], limitMs);
+    const begin = (input: unknown): unknown => {
+      attempt.isBegun = true;
+      return handle(new JobContext(input, attempt, tools));
+    };
     let answer: unknown;
     try {
       const input = job.input ? parseInput(job, attempt.row[5]) : attempt.row[5];
@@ -100,11 +103,9 @@ export class Executor {
         input instanceof Promise
           ? // Meanwhile its time may have run out, or it was given back.
             input.then((parsed: unknown) =>
-              attempt.state === "running"
-                ? handle(new JobContext(parsed, attempt, tools))
-                : undefined,
+              attempt.state === "running" ? begin(parsed) : undefined,
             )
-          : handle(new JobContext(input, attempt, tools));
+          : begin(input);
       if (isThenable(answer)) answer = Promise.resolve(answer);
     } catch (error) {
       verdicts.threw(attempt, error);
@@ -159,6 +160,7 @@ export class Executor {
   /** The handler's promise has ended. */
   #leave(attempt: Attempt): void {
     this.running.delete(attempt);
+    if (attempt.elapsedMs >= NOTABLE_MS) this.#parts.blocks.ended(attempt.type, attempt.elapsedMs);
     attempt.onLeave?.();
     if (!attempt.stopReason) return;
     const ranMs = this.#now - attempt.startedAt;

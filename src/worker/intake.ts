@@ -11,6 +11,8 @@ import type { End, SettlementBatch } from "./settlements.ts";
 export interface IntakeParts {
   readonly book: LeaseBook;
   readonly events: Events;
+  /** What led to the loss of a lease, where this worker knows. */
+  readonly whyLost: () => string | undefined;
   readonly logger: Logger;
   readonly routes: ReadonlyMap<string, Route>;
 }
@@ -55,8 +57,9 @@ export class Intake {
   refuse(attempt: Attempt): void {
     if (attempt.isClosed) return;
     this.#parts.book.close(attempt);
+    const reason = attempt.isUncertain ? undefined : this.#parts.whyLost();
     const kind = attempt.isUncertain ? "unconfirmed" : "lost";
-    this.#parts.events.ended(attempt, { kind });
+    this.#parts.events.ended(attempt, { kind, ...(reason !== undefined && { reason }) });
   }
 
   accept(

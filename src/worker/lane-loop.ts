@@ -8,6 +8,7 @@ import type { Lane } from "./lane.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
+import type { Orphans } from "./orphans.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch } from "./settlement-text.ts";
 import { type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
@@ -24,6 +25,7 @@ export interface LaneLoopParts {
   readonly intake: Intake;
   readonly phase: Phase;
   readonly book: LeaseBook;
+  readonly orphans: Orphans;
   readonly time: DatabaseTime;
 }
 
@@ -52,6 +54,8 @@ const SWEEP_MS = 200;
 const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
 /** With a bell too, the first looks come soon: an enqueue that was under way while the bell was armed has not seen it. */
 const ARMED_WAITS_MS = [5, 30, 200] as const;
+/** A claim waits until leases that are about to end were extended. */
+const LATE_WAIT_MS = 20;
 /** Between tries of a call that fails although the database is there. */
 const FAULT_WAIT_MS = 1_000;
 
@@ -68,7 +72,9 @@ export async function runLane(
   const call = async (number: number): Promise<void> => {
     lane.calls += 1;
     try {
-      await step(lane, number, parts, signal);
+      const stepping = step(lane, number, parts, signal);
+      parts.orphans.during(stepping);
+      await stepping;
     } catch (error) {
       // Nothing in a step is known to throw. If something does, the lane must go on all the same.
       logger.error("worker.step_failed", { lane: lane.name, error });
@@ -126,7 +132,10 @@ async function step(
   const { settings, settlements, link, intake, phase } = parts;
   const { clock, leaseMs } = settings;
   // What has ended is told without a look at the queue when that is not due: the answer waits for the disk.
-  const mayClaim = !phase.isStopping && lane.canClaim && clock.now() >= lane.nextClaimAt;
+  const isDue = clock.now() >= lane.nextClaimAt;
+  const isLate = isDue && parts.book.isLate(clock.now());
+  if (isLate) lane.nextClaimAt = clock.now() + LATE_WAIT_MS;
+  const mayClaim = isDue && !isLate && !phase.isStopping && lane.canClaim;
   const scope = mayClaim ? lane.scopeNow : null;
   const limit = scope ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
@@ -171,7 +180,10 @@ async function step(
   } catch (error) {
     if (isTold) throw error;
     lane.claiming -= limit;
-    if (limit > 0) lane.claimFailed(limit);
+    if (limit > 0) {
+      lane.claimFailed(limit);
+      parts.orphans.gaveUp();
+    }
     await failed(lane, batch, error, parts, signal);
   }
 }

@@ -12,20 +12,32 @@ export interface Lease {
   completed: number;
   /** The database is asked whether it still holds: until it answers, the deadline does not count. */
   isAccepting: boolean;
+  /** Given up here: it is not extended any more, and the database does with it what it likes. */
+  isLost: boolean;
   /** Whether it may still be settled as one: nothing of it was told apart. */
   isWhole: boolean;
 }
 
+/** Older ones have run out long ago. */
+const MOST_GONE = 1_000;
+/** A call takes about as long. */
+const MOMENT_MS = 100;
+
 /** The leases a worker holds. A lease leaves the book when all of its attempts are settled, or when it is lost. */
 export class LeaseBook {
   readonly #leases = new Map<string, Lease>();
+  /** Leases that left the book although the database may still have them. */
+  readonly #gone = new Set<string>();
 
   get size(): number {
     return this.#leases.size;
   }
 
+  /** Those that are to be kept alive. */
   get ids(): string[] {
-    return [...this.#leases.keys()];
+    const ids: string[] = [];
+    for (const { id, isLost } of this.#leases.values()) if (!isLost) ids.push(id);
+    return ids;
   }
 
   open(id: string, deadline: number): Lease {
@@ -36,6 +48,7 @@ export class LeaseBook {
       unsettled: 0,
       completed: 0,
       isAccepting: false,
+      isLost: false,
       isWhole: true,
     };
     this.#leases.set(id, lease);
@@ -45,12 +58,33 @@ export class LeaseBook {
   /** None of its jobs is ours to run: it is left to run out. */
   drop(lease: Lease): void {
     this.#leases.delete(lease.id);
+    this.#remember(lease.id);
+  }
+
+  /** All leases that a claim has brought, as far as the database may still have them. */
+  get known(): string[] {
+    return [...this.#leases.keys(), ...this.#gone];
+  }
+
+  knows(id: string): boolean {
+    return this.#leases.has(id) || this.#gone.has(id);
+  }
+
+  #remember(id: string): void {
+    this.#gone.add(id);
+    if (this.#gone.size <= MOST_GONE) return;
+    for (const oldest of this.#gone) {
+      this.#gone.delete(oldest);
+      return;
+    }
   }
 
   /** The local time at which the first of the leases ends; Infinity without any. */
   get firstDeadline(): number {
     let first = Infinity;
-    for (const { deadline } of this.#leases.values()) first = Math.min(first, deadline);
+    for (const { deadline, isLost } of this.#leases.values()) {
+      if (!isLost) first = Math.min(first, deadline);
+    }
     return first;
   }
 
@@ -64,7 +98,10 @@ export class LeaseBook {
     attempt.isClosed = true;
     attempt.lease.isWhole = false;
     attempt.lease.unsettled -= 1;
-    if (attempt.lease.unsettled === 0) this.#leases.delete(attempt.lease.id);
+    if (attempt.lease.unsettled > 0) return;
+    this.#leases.delete(attempt.lease.id);
+    // Its handlers have begun: so it is the rescuer's, which charges what it has to.
+    if (attempt.lease.isLost) this.#remember(attempt.lease.id);
   }
 
   extend(ids: readonly string[], deadline: number): void {
@@ -83,9 +120,20 @@ export class LeaseBook {
       .filter((lease) => lease !== undefined);
   }
 
+  /**
+   * Whether a lease ends now or in a moment. Then this worker asks for nothing that looks for leases that ran out: it could take away its
+   * own before they are extended.
+   */
+  isLate(now: number): boolean {
+    for (const { deadline, isAccepting, isLost } of this.#leases.values()) {
+      if (deadline <= now + MOMENT_MS && !isAccepting && !isLost) return true;
+    }
+    return false;
+  }
+
   expired(now: number): Lease[] {
     return [...this.#leases.values()].filter(
-      (lease) => lease.deadline <= now && !lease.isAccepting,
+      (lease) => lease.deadline <= now && !lease.isAccepting && !lease.isLost,
     );
   }
 }

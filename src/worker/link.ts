@@ -15,8 +15,8 @@ export interface LinkOptions {
   readonly callTimeoutMs: number;
   /** The worker's end: calls under way are given up. */
   readonly signal: AbortSignal;
-  /** The first call after an outage. `isAlone`: no claim is under way, so leases we don't know of can't come any more. */
-  readonly greet: (isAlone: boolean, signal: AbortSignal) => Promise<unknown>;
+  /** The first call after an outage. */
+  readonly greet: (signal: AbortSignal) => Promise<unknown>;
   /** Called when the database answers again. */
   readonly onBack: () => void;
 }
@@ -25,8 +25,8 @@ export interface LinkOptions {
 export class Link {
   readonly #options: LinkOptions;
   #lastError: unknown;
+  #downAt = Infinity;
   #recovery: Promise<void> | undefined;
-  #claims = 0;
   /** Failed tries since the last claim that worked: a database that greets and then fails is still away. */
   #failures = 0;
 
@@ -36,6 +36,11 @@ export class Link {
 
   get isDown(): boolean {
     return this.#lastError !== undefined;
+  }
+
+  /** Whether the database has been away since before that local time. */
+  wasDownBefore(at: number): boolean {
+    return this.isDown && this.#downAt < at;
   }
 
   /** Waits while the database is away. */
@@ -49,14 +54,9 @@ export class Link {
 
   /** Makes a call that may claim jobs. */
   async claim<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    this.#claims += 1;
-    try {
-      const answer = await this.call(run);
-      this.#failures = 0;
-      return answer;
-    } finally {
-      this.#claims -= 1;
-    }
+    const answer = await this.call(run);
+    this.#failures = 0;
+    return answer;
   }
 
   /** Makes one call. Rejects as the call does; if the database is at fault, whoever asks `ready` then waits. */
@@ -69,6 +69,7 @@ export class Link {
     } catch (error) {
       if (isOutage(error) && !this.isDown) {
         this.#lastError = error;
+        this.#downAt = this.#options.clock.now();
         this.#options.events.emit({ kind: "disconnected", error });
       }
       throw error;
@@ -82,10 +83,7 @@ export class Link {
       await pause(backoffDelay(RECONNECT, this.#failures, random()), signal, clock);
       this.#failures += 1;
       try {
-        await this.#withPatience(
-          (patience) => greet(this.#claims === 0, patience),
-          this.#options.callTimeoutMs,
-        );
+        await this.#withPatience(greet, this.#options.callTimeoutMs);
       } catch (error) {
         if (isOutage(error) || signal.aborted) continue;
         // It answers, if only to complain: the loops will find out what about.

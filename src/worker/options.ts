@@ -49,7 +49,7 @@ export interface WorkerOptions {
   readonly settleDelayMs?: number;
   /** How long running handlers may go on once the worker stops; then their signals abort. @default 25_000 */
   readonly shutdownTimeoutMs?: number;
-  /** How long handlers have to react to that; then their jobs are given back. @default 1_000 */
+  /** How long handlers have to react to that; then their jobs are given back, or fail where `maxRetries` is 0. @default 1_000 */
   readonly abortGraceMs?: number;
   /** Whether to wake up by LISTEN where the connection allows it. @default true */
   readonly listen?: boolean;

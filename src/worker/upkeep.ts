@@ -1,12 +1,13 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
-import { turn } from "../core/turn.ts";
 import {
   dropOldPartitions,
   extendLeases,
   heartbeatWorker,
   maintain,
 } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
+import type { Blocks } from "./blocks.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import { OFFER_MS } from "./offer-terms.ts";
@@ -19,6 +20,9 @@ export interface UpkeepParts {
   readonly link: Link;
   readonly book: LeaseBook;
   readonly verdicts: Verdicts;
+  readonly blocks: Blocks;
+  /** The attempts whose handlers run. */
+  readonly running: ReadonlySet<Attempt>;
   /** What the sign of life tells of this worker. */
   readonly describe: () => unknown;
   /** The worker's row is gone: sign in again. */
@@ -28,8 +32,8 @@ export interface UpkeepParts {
 const HEARTBEAT_MS = 10_000;
 const MAINTAIN_MS = 5_000;
 const RETENTION_MS = 15_000;
-/** Between two looks for leases that ran out. */
-const LONGEST_BLINK_MS = 500;
+/** Maintenance waits until leases that are about to end were extended: it would take them away. */
+const LATE_WAIT_MS = 50;
 /** Between tries to extend leases after one failed. */
 const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
 
@@ -55,14 +59,18 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
   }
 }
 
-async function extend({ settings, link, book, verdicts, worker }: UpkeepParts): Promise<void> {
+/** Extends all leases. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. */
+export async function extend(
+  { settings, link, book, verdicts, worker }: UpkeepParts,
+  // No longer than there is time for another try.
+  patienceMs: number = settings.leaseMs / 3,
+): Promise<void> {
   const { sql, clock, leaseMs } = settings;
   const leases = book.ids;
   if (leases.length === 0) return;
   const sentAt = clock.now();
   const request = { worker: worker(), leases, leaseMs };
-  // No longer than there is time for another try.
-  const answer = await link.call((signal) => extendLeases(sql, request, signal), leaseMs / 3);
+  const answer = await link.call((signal) => extendLeases(sql, request, signal), patienceMs);
   book.extend(answer.alive, sentAt + leaseMs);
   for (const lease of book.missing(leases, answer.alive)) verdicts.loseAll(lease);
   for (const [lease, id] of answer.cancelled) {
@@ -71,37 +79,24 @@ async function extend({ settings, link, book, verdicts, worker }: UpkeepParts): 
   }
 }
 
-/**
- * Stops handlers whose lease could not be extended in time: from then on another worker may have their jobs. Does not depend on any
- * call, because on a link that swallows everything calls take long to fail. Never rejects.
- */
-export async function watchLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
-  const { settings, book, verdicts } = parts;
-  const { clock, leaseMs } = settings;
-  while (!signal.aborted) {
-    await pause(Math.min(leaseMs / 20, LONGEST_BLINK_MS), signal, clock);
-    if (book.expired(clock.now()).length === 0) continue;
-    // This process may have been busy: an answer that has come meanwhile is heard first.
-    await turn();
-    for (const lease of book.expired(clock.now())) verdicts.loseAll(lease);
-  }
-}
-
 /** Shows that this worker lives. Never rejects. */
 export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
-  const { settings, link } = parts;
   await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
-    const isKnown = await link.call((patience) =>
-      heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
-    );
-    if (!isKnown) await parts.register();
+    if (!(await beat(parts))) await parts.register();
   });
+}
+
+/** One sign of life, with news of this worker; false when the database does not know it any more. */
+export function beat({ settings, link, worker, describe }: UpkeepParts): Promise<boolean> {
+  return link.call((patience) => heartbeatWorker(settings.sql, worker(), describe(), patience));
 }
 
 /** Does the queue's housekeeping; all workers do, and whoever comes first finds the work. Never rejects. */
 export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
-  const { settings, link } = parts;
+  const { settings, link, book } = parts;
+  const { clock } = settings;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
+    while (book.isLate(clock.now()) && !signal.aborted) await pause(LATE_WAIT_MS, signal, clock);
     await link.call((patience) => maintain(settings.sql, patience));
   });
 }

@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import { JobCancelledError, LeaseLostError, QueueError } from "../core/errors.ts";
+import { JobCancelledError, LeaseLostError, QueueError, ShutdownError } from "../core/errors.ts";
 import { parseOutput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
 import { encodeResult, storableText } from "../core/json.ts";
@@ -17,6 +17,8 @@ export interface VerdictParts {
   readonly settlements: Settlements;
   readonly deadlines: Deadlines;
   readonly events: Events;
+  /** What led to the loss of a lease, where this worker knows. */
+  readonly whyLost: () => string | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -54,7 +56,7 @@ export class Verdicts {
       this.#parts.logger.warn("job.threw_after_commit", { jobId, type, error });
     }
     if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
-    else if (attempt.stopReason === "shutdown") this.end(attempt, "released", {});
+    else if (attempt.stopReason === "shutdown") this.interrupt(attempt, error);
     else if (isOutcome(error)) this.#decide(attempt, error);
     else {
       const retryable = !isNeverRetried(error);
@@ -97,9 +99,22 @@ export class Verdicts {
     });
   }
 
-  /** A lease is gone. What of it has ended is on its way to the database, which will judge by itself. */
+  /** The database says that a lease is gone. What of it has ended is on its way there, and will be judged. */
   loseAll(lease: Lease): void {
+    lease.isLost = true;
     for (const attempt of lease.attempts) if (attempt.state !== "ended") this.lose(attempt);
+  }
+
+  /**
+   * A lease could not be extended in time, and nobody knows whether it is still ours. Handlers are told to stop; what has not begun is
+   * given back, for which the database judges by itself whether it was still ours to give.
+   */
+  expire(lease: Lease): void {
+    lease.isLost = true;
+    for (const attempt of lease.attempts) {
+      if (attempt.state === "buffered") this.giveBack(attempt);
+      else if (attempt.state === "running") this.lose(attempt);
+    }
   }
 
   /** The lease is gone: nothing of this attempt may be written any more. */
@@ -110,13 +125,30 @@ export class Verdicts {
     book.close(attempt);
     if (attempt.state === "ended") return;
     this.#stop(attempt);
-    attempt.abort("lost", new LeaseLostError(attempt.id));
-    events.ended(attempt, { kind: "lost" });
+    const reason = this.#parts.whyLost();
+    attempt.abort("lost", new LeaseLostError(attempt.id, reason));
+    events.ended(attempt, { kind: "lost", ...(reason !== undefined && { reason }) });
   }
 
   /** Gives a job back that has not started, without using up its attempt. */
   giveBack(attempt: Attempt): void {
     if (attempt.state === "buffered") this.end(attempt, "released", {});
+  }
+
+  /**
+   * The worker stops, and waits for this attempt no longer. It is given back without using up the attempt, unless it may run only once
+   * and has begun: then nobody knows how far it came, and it fails for good.
+   */
+  interrupt(attempt: Attempt, cause?: unknown): void {
+    if (!attempt.mayRunOnce || !attempt.isBegun) {
+      this.end(attempt, "released", {});
+      return;
+    }
+    const error = new ShutdownError(
+      "The worker stopped before the handler had ended, and the job may run only once (max_retries 0)",
+      { cause },
+    );
+    this.end(attempt, "failed", { error: toJobError(error), retryable: false });
   }
 
   end(attempt: Attempt, outcome: SettledOutcome, detail: SettlementDetail): void {

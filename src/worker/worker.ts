@@ -56,7 +56,7 @@ export interface Worker {
   start(): Promise<void>;
   /**
    * Claims no more, waits for running handlers, aborts their signals when the time is over, and gives back what did not finish
-   * without using up its attempt. Twice is fine.
+   * without using up its attempt; a job that may run only once (`maxRetries` 0) and has begun fails instead. Twice is fine.
    */
   stop(options?: StopOptions): Promise<StopReport>;
   /** Starts, works until the signal aborts, and stops. Rejects if the worker had to stop by itself. */

@@ -61,7 +61,9 @@ begin
         'name', 'LeaseExpired',
         'message', case
           when lost.is_handed_over then 'the function that took the job did not report its end in time'
-          else format('worker %s did not finish, extend or release its lease in time', worker.name)
+          else format('worker %s did not finish, extend or release its lease in time', worker.name) || coalesce(
+            '; a handler of type ' || queue.names_of(worker.details, '{blocked,types}') || ' had blocked its event loop for '
+            || queue.number_of(worker.details, '{blocked,ms}') || ' ms before', '')
         end
       ) as error,
       type.name as type_name, worker.name as worker_name

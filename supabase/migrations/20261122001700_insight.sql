@@ -41,7 +41,9 @@ begin
   end if;
 
   if v_status = 'processing' then
-    select lease.*, worker.name as worker_name, worker.seen_at into v_lease
+    select lease.*, worker.name as worker_name, worker.seen_at,
+      queue.lane_of(worker.details, v_job.queue_name) as told
+    into v_lease
     from queue.leases as lease left join queue.workers as worker on worker.id = lease.worker_id
     where lease.id = queue.live_lease(p_job_id);
     v_reasons := v_reasons || jsonb_build_object(
@@ -50,6 +52,11 @@ begin
       'message', case
         when v_lease.expires_at < v_now then format(
           'The lease of worker %s ran out at %s; the next clean-up takes the job back.', v_lease.worker_name,
+          to_char(v_lease.expires_at at time zone 'UTC', 'HH24:MI:SS "UTC"'))
+        -- It may still lie in the worker, which alone knows.
+        when queue.number_of(v_lease.told, '{fetched}') > 0 then format(
+          'Worker %s has fetched it, and runs jobs in %s of %s slots; its lease runs until %s.', v_lease.worker_name,
+          queue.number_of(v_lease.told, '{running}'), queue.number_of(v_lease.told, '{slots}'),
           to_char(v_lease.expires_at at time zone 'UTC', 'HH24:MI:SS "UTC"'))
         else format('Worker %s is processing it; its lease runs until %s.', v_lease.worker_name,
           to_char(v_lease.expires_at at time zone 'UTC', 'HH24:MI:SS "UTC"'))
@@ -106,7 +113,8 @@ begin
     ) as ahead;
     v_reasons := v_reasons || jsonb_build_object('code', 'waiting_its_turn', 'ahead', least(v_ahead, 10000),
       'message', case when v_ahead = 0 then 'It is next in its queue.'
-        else format('%s%s jobs of its queue come first.', case when v_ahead > 10000 then 'More than ' else '' end, least(v_ahead, 10000)) end);
+        else format('%s%s jobs of its queue come first.', case when v_ahead > 10000 then 'More than ' else '' end, least(v_ahead, 10000)) end)
+      || coalesce(queue.busy_reason(v_job.type_name, v_job.queue_name, v_now), '[]');
   end if;
   return jsonb_build_object('job_id', p_job_id::text, 'status', v_status, 'reasons', v_reasons);
 end;
@@ -115,7 +123,7 @@ comment on function queue.explain is 'Why a job is not running, or what became o
 
 create function queue.stats(p_queue text)
 returns table (
-  queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint,
+  queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, fetched bigint,
   completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint,
   oldest_pending_seconds double precision
 )
@@ -147,15 +155,17 @@ as $$
     (select count(*) from queue.ready as token where token.queue_id = line.id),
     (select count(*) from queue.scheduled as token where token.queue_id = line.id),
     (select count(*) from queue.waiting as token where token.queue_id = line.id),
-    coalesce(running.n, 0), coalesce(recent.completed, 0), coalesce(recent.failed, 0), coalesce(recent.retried, 0),
+    coalesce(running.n, 0), least(coalesce(told.jobs, 0), coalesce(running.n, 0)), coalesce(recent.completed, 0), coalesce(recent.failed, 0), coalesce(recent.retried, 0),
     (select count(*) from queue.dead_letters as dead where dead.queue_id = line.id),
     (select extract(epoch from queue.clock() - min(token.at)) from queue.ready as token where token.queue_id = line.id)
   from line
   left join running on running.queue_id = line.id
+  left join queue.fetched() as told on told.queue = line.name
   left join recent on recent.queue_id = line.id
   order by line.name;
 $$;
-comment on function queue.stats is 'Depth, rates of the last hour and age of the oldest pending job, for each queue.';
+comment on function queue.stats is
+  'Depth, rates of the last hour and age of the oldest pending job, for each queue. fetched: how many of the jobs in processing have not begun yet, by the workers'' last heartbeats.';
 
 create function queue.health()
 returns jsonb
@@ -203,7 +213,7 @@ begin
     v_problems := v_problems || jsonb_build_object('code', 'old_snapshot', 'message', format(
       'A transaction has been open for %s s: dead rows can''t be vacuumed.', round(v_snapshot_age)));
   end if;
-  v_problems := v_problems || queue.maintenance_problems() || queue.doorbell_problems();
+  v_problems := v_problems || queue.maintenance_problems() || queue.worker_problems(v_now) || queue.doorbell_problems();
   return jsonb_build_object(
     'status', case when v_problems = '[]' then 'ok' else 'degraded' end,
     'schema_version', queue.schema_version(), 'checked_at', v_now, 'live_workers', v_workers,

@@ -72,13 +72,14 @@ comment on function public.explain_job is
 
 create function public.queue_stats(p_queue text default null)
 returns table (
-  queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint,
+  queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, fetched bigint,
   completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint,
   oldest_pending_seconds double precision
 )
 language sql stable security invoker set search_path = ''
 as $$ select * from queue.stats(p_queue); $$;
-comment on function public.queue_stats is 'Depth, rates of the last hour and age of the oldest pending job, for each queue.';
+comment on function public.queue_stats is
+  'Depth, rates of the last hour and age of the oldest pending job, for each queue. fetched: how many of the jobs in processing have not begun yet, by the workers'' last heartbeats.';
 
 create function public.queue_health()
 returns jsonb

@@ -60,7 +60,8 @@ begin
     queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.heartbeat_worker,
     queue.unregister_worker, queue.advance, queue.extend_leases, queue.arm_bells, queue.disarm_bells, queue.settle_one,
     queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.drop_old_partitions, queue.job_outcome,
-    queue.parent_results, queue.trigger_worker, queue.arm_edge_bell, queue.collect_rings, queue.forget_leases, queue.open_jobs,
+    queue.parent_results, queue.trigger_worker, queue.arm_edge_bell, queue.collect_rings, queue.forget_leases,
+    queue.other_leases, queue.open_jobs,
     queue.hand_over, queue.answer_call, queue.run_plan, queue.work_due, queue.overview, queue.health,
     public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
     public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.trigger_queue_worker

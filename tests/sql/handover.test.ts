@@ -95,7 +95,7 @@ describeOnEachServer("a job that was handed over", (context) => {
     assert.ok(one);
     await handOver(one);
 
-    await context.db.sql`select queue.forget_leases(${worker}, '{}')`;
+    await context.db.sql`select queue.forget_leases(${worker}, array(select id from queue.leases))`;
 
     assert.equal(await tell(one, "extend", { seconds: 60 }), true);
   });

@@ -24,6 +24,7 @@ const NOTHING = {
   scheduled: "0",
   blocked: "0",
   processing: "0",
+  fetched: "0",
   completed_last_hour: "0",
   failed_last_hour: "0",
   retried_last_hour: "0",

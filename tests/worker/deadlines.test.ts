@@ -22,6 +22,26 @@ test("each expires when its time has come, whatever the order they were added in
   assert.equal(clock.timers, 0);
 });
 
+test("where the timer came late, a handler that has its answer already gets a moment to read it", () => {
+  const clock = fakeClock();
+  let lateMs = 0;
+  const deadlines = new Deadlines({
+    now: () => clock.now() + lateMs,
+    setTimer: (callback, ms) => clock.setTimer(callback, ms),
+  });
+  const expired: number[] = [];
+  const answered = timed(100, expired);
+  deadlines.add(answered);
+  deadlines.add(timed(200, expired));
+
+  lateMs = 5_000;
+  clock.advance(100);
+  assert.deepEqual(expired, []);
+  deadlines.remove(answered);
+  clock.advance(100);
+  assert.deepEqual(expired, [200]);
+});
+
 test("what ended in time does not expire", () => {
   const clock = fakeClock();
   const deadlines = new Deadlines(clock);

@@ -17,7 +17,13 @@ test("a lease of jobs that there is no handler for is left to run out", () => {
   const book = new LeaseBook();
   const routes = buildRoutes([implement(defineJob("known"), () => undefined)], []);
   const events = new Events(silentLogger, undefined);
-  const intake = new Intake({ book, events, logger: silentLogger, routes });
+  const intake = new Intake({
+    book,
+    events,
+    whyLost: () => undefined,
+    logger: silentLogger,
+    routes,
+  });
 
   const jobs = [row("1", "10", "strange"), row("2", "11", "strange"), row("2", "12", "known")];
   const attempts = intake.adopt({ name: "*" } as Lane, { jobs, now: 0 }, 1_000);

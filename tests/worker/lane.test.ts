@@ -47,6 +47,7 @@ function push(lane: Lane, types: readonly string[]): void {
       unsettled: 1,
       completed: 0,
       isAccepting: false,
+      isLost: false,
       isWhole: true,
     };
     lane.push(new Attempt(row, lease, lane, {} as never, 0));

@@ -69,7 +69,7 @@ describeOnEachServer("stopping a worker", (context) => {
   it("aborts handlers when the time is over, and gives their jobs back with the attempt", async () => {
     const started = gate();
     let reason: unknown;
-    const handler = implement(defineJob("abortable", { maxRetries: 0 }), async ({ signal }) => {
+    const handler = implement(defineJob("abortable", { maxRetries: 1 }), async ({ signal }) => {
       started.open();
       await aborted(signal);
       reason = signal.reason;
@@ -92,7 +92,7 @@ describeOnEachServer("stopping a worker", (context) => {
   it("does not wait for a handler that ignores its signal; its job is given back all the same", async () => {
     const started = gate();
     const finish = gate();
-    const handler = implement(defineJob("deaf", { maxRetries: 0 }), async () => {
+    const handler = implement(defineJob("deaf", { maxRetries: 1 }), async () => {
       started.open();
       await finish.opened;
       return "too late";
@@ -111,9 +111,84 @@ describeOnEachServer("stopping a worker", (context) => {
     });
   });
 
+  it("a job that may run only once does not begin twice: it fails when its handler is cut short", async () => {
+    const started = [gate(), gate()];
+    const runs: unknown[] = [];
+    const only = defineJob("only", { maxRetries: 0 });
+    const handler = implement(only, async ({ input, signal }) => {
+      runs.push(input);
+      started[Number(input)]?.open();
+      if (input === 0) await aborted(signal);
+      else await new Promise(() => undefined);
+      throw new Error("interrupted");
+    });
+
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, worker, seen }) => {
+        const heeding = await queue.enqueue(only, 0);
+        const deaf = await queue.enqueue(only, 1);
+        await Promise.all(started.map(({ opened }) => opened));
+
+        assert.deepEqual(await worker.stop({ timeoutMs: 0 }), { released: 0 });
+
+        const ends = await seen("failed", 2);
+        assert.deepEqual(
+          ends.map(({ error }) => [error.name, error.code]),
+          Array(2).fill(["ShutdownError", "SHUTDOWN"]),
+        );
+        const [first] = ends.filter(({ job }) => job.id === heeding.id);
+        assert.equal(first?.error.cause?.message, "interrupted");
+        for (const job of [heeding, deaf]) {
+          const { status, attempts } = await queue.get(job);
+          assert.deepEqual({ status, attempts }, { status: "failed", attempts: 1 });
+        }
+        const dead = await context.db.superSql`
+          select last_error from public.job_dead_letter where id in (${heeding.id}, ${deaf.id})`;
+        assert.equal(dead.length, 2);
+        assert.match(dead[0]?.["last_error"], /may run only once/);
+      },
+      { concurrency: 2 },
+    );
+    await withWorker(context.db, [handler], async ({ queue, worker }) => {
+      await queue.enqueue(only, 2);
+      await eventually(() => runs.includes(2));
+      await worker.stop({ timeoutMs: 0 });
+    });
+    assert.deepEqual(runs.toSorted(), [0, 1, 2]);
+  });
+
+  it("a job that may run only once is given back when only its input was looked at", async () => {
+    const looking = gate();
+    const slow = defineJob("slow-look", {
+      maxRetries: 0,
+      input: {
+        "~standard": {
+          version: 1,
+          vendor: "test",
+          validate: async () => {
+            looking.open();
+            return new Promise<never>(() => undefined);
+          },
+        },
+      },
+    });
+    const handler = implement(slow, () => assert.fail("not begun"));
+
+    await withWorker(context.db, [handler], async ({ worker }) => {
+      const [row] = await context.db.sql`select public.enqueue_job('slow-look') as id`;
+      await looking.opened;
+      assert.deepEqual(await worker.stop({ timeoutMs: 0 }), { released: 1 });
+      const [job] = await context.db.superSql`
+        select status, attempts from public.job_queue where id = ${row?.["id"]}`;
+      assert.deepEqual({ ...job }, { status: "pending", attempts: 0 });
+    });
+  });
+
   it("a second call with less patience shortens the first one's", async () => {
     const started = gate();
-    const handler = implement(defineJob("hurried", { maxRetries: 0 }), async ({ signal }) => {
+    const handler = implement(defineJob("hurried", { maxRetries: 1 }), async ({ signal }) => {
       started.open();
       await aborted(signal);
       throw signal.reason;

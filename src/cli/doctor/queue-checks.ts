@@ -23,6 +23,7 @@ const WORKER_FUNCTIONS = [
   "queue.heartbeat_worker",
   "queue.maintain",
   "queue.open_jobs",
+  "queue.other_leases",
   "queue.register_worker",
   "queue.settle_one",
   "queue.unregister_worker",

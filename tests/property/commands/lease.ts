@@ -46,8 +46,11 @@ export const forgetLeases: Steps = command(
   fc.record({ worker: fc.constantFrom(...WORKERS), known: fc.array(anyOne, { maxLength: 2 }) }),
   async (world, model, { worker, known }) => {
     const kept = known.flatMap((n) => pick(model.oldLeases, n)?.id ?? []);
+    const id = world.workers.get(worker) ?? -1;
+    const [others] = await world.sql<{ ids: string[] }[]>`
+      select queue.other_leases(${id}, ${kept}::bigint[]) as ids`;
     const [row] = await world.sql<{ count: number }[]>`
-      select queue.forget_leases(${world.workers.get(worker) ?? -1}, ${kept}::bigint[]) as count`;
+      select queue.forget_leases(${id}, ${others?.ids ?? []}::bigint[]) as count`;
 
     const items = [...model.leases.values()]
       .filter((lease) => lease.worker === worker && !lease.isOffered && !kept.includes(lease.id))

@@ -1,0 +1,210 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { defineJob, implement } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
+import { describeOnEachServer } from "../support/suite.ts";
+import { aborted, gate, withWorker } from "./rig.ts";
+
+const spin = defineJob("spin", { maxRetries: 1, backoff: { base: 10, jitter: 0 } });
+const mail = defineJob("mail", { maxRetries: 3 });
+const charge = defineJob("charge", { maxRetries: 0 });
+
+/** Keeps the process to itself. */
+function block(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
+describeOnEachServer("a handler that blocks the event loop", (context) => {
+  it("does not cost its neighbours their leases, and is named in the log and in the health", async () => {
+    const runs: string[] = [];
+    const beside = async ({ type, input }: { type: string; input: unknown }): Promise<void> => {
+      await delay(300);
+      // Still at work when the process is free again.
+      await delay(300);
+      runs.push(`${type} ${input}`);
+    };
+    const handlers = [
+      implement(spin, () => {
+        block(5_000);
+        runs.push("spin 0");
+      }),
+      implement(mail, beside),
+      implement(charge, beside),
+    ];
+
+    await withWorker(
+      context.db,
+      handlers,
+      async ({ queue, seen, events }) => {
+        const jobs = [
+          ...(await queue.enqueueMany(mail, [1, 2, 3])),
+          ...(await queue.enqueueMany(charge, [1, 2, 3])),
+        ];
+        await seen("started", 6);
+        jobs.push((await queue.enqueue(spin, 0)) as never);
+
+        for (const job of jobs) await job.result();
+        assert.deepEqual(
+          runs.toSorted(),
+          ["charge 1", "charge 2", "charge 3", "mail 1", "mail 2", "mail 3", "spin 0"],
+          "each ran once",
+        );
+        assert.equal((await context.db.superSql`select from public.job_dead_letter`).length, 0);
+        assert.equal(events.filter(({ kind }) => kind === "lost").length, 0);
+        assert.equal(events.filter(({ kind }) => kind === "disconnected").length, 0);
+        const [told] = await seen("blocked");
+        assert.deepEqual(told?.types, ["spin"]);
+        assert.ok(told.ms > 4_000 && told.ms < 10_000, String(told.ms));
+        assert.match(told.hint, /yield.*worker thread.*raise leaseMs/);
+        const problem = await eventually(async () =>
+          (await queue.health()).problems.find(({ code }) => code === "event_loop_blocked"),
+        );
+        assert.match(problem.message, /type spin blocked its event loop for \d+ ms/);
+      },
+      { leaseMs: 2_000 },
+    );
+  });
+
+  it("does not cost its neighbours their time: who has an answer already may read it", async () => {
+    const timed = defineJob("timed", { timeout: 1_000, maxRetries: 0 });
+    const started = gate();
+    await withWorker(
+      context.db,
+      [
+        implement(spin, () => block(2_000)),
+        implement(timed, async () => {
+          started.open();
+          await context.db.superSql`select pg_sleep(0.3)`;
+        }),
+      ],
+      async ({ queue }) => {
+        const job = await queue.enqueue(timed, {});
+        await started.opened;
+        const other = await queue.enqueue(spin, {});
+        await Promise.all([job.result(), other.result()]);
+      },
+      { leaseMs: 30_000 },
+    );
+  });
+
+  it("does not loop without a word when another worker takes its job meanwhile", async () => {
+    let runs = 0;
+    const taken = gate();
+    const handler = implement(spin, async () => {
+      runs += 1;
+      // After an await nobody can measure the call itself.
+      await taken.opened;
+      block(2_500);
+    });
+
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, seen }) => {
+        const job = await queue.enqueue(spin, {});
+        await seen("started");
+        // What another worker does while this one is blocked, in one statement: nobody is here to send a second.
+        const rescued = context.db.superSql
+          .unsafe(`do $$ begin
+            perform pg_sleep(0.5);
+            update queue.leases set expires_at = queue.clock() - interval '1 second';
+            perform queue.rescue(100);
+          end $$`)
+          .execute();
+        await eventually(
+          async () =>
+            (
+              await context.db.superSql`
+                select from pg_stat_activity where query like 'do $$ begin%' and state = 'active'`
+            ).length > 0,
+        );
+        taken.open();
+        await rescued;
+
+        const [lost] = await seen("lost");
+        assert.match(lost?.reason ?? "", /type spin blocked the event loop for \d+ ms/);
+        const [told] = await seen("blocked");
+        assert.deepEqual(told?.types, ["spin"]);
+        await job.result();
+        assert.equal(runs, 2);
+      },
+      { leaseMs: 1_000 },
+    );
+  });
+
+  it("on a link that is silent besides, its neighbours are told to stop soon after", async () => {
+    const started = gate();
+    const told: number[] = [];
+    const handlers = [
+      implement(mail, async ({ signal }) => {
+        started.open();
+        await aborted(signal);
+        told.push(performance.now());
+        throw signal.reason;
+      }),
+    ];
+
+    await withWorker(
+      context.db,
+      handlers,
+      async ({ queue, seen }) => {
+        await queue.enqueue(mail, 1);
+        await started.opened;
+        const silence = gate();
+        const locked = gate();
+        const silent = context.db.superSql.begin(async (tx) => {
+          await tx`lock table queue.leases in access exclusive mode`;
+          locked.open();
+          await silence.opened;
+        });
+        await locked.opened;
+
+        block(1_500);
+        const freeAt = performance.now();
+
+        const [lost] = await seen("lost");
+        assert.ok((told[0] ?? Infinity) - freeAt < 1_500, `after ${(told[0] ?? 0) - freeAt} ms`);
+        assert.match(lost?.reason ?? "", /did not run for \d+ ms|blocked the event loop/);
+        silence.open();
+        await silent;
+      },
+      { leaseMs: 1_000 },
+    );
+  });
+
+  it("on a link that is silent all along, handlers are told to stop at their lease's end", async () => {
+    const started = gate();
+    const handler = implement(mail, async ({ signal }) => {
+      started.open();
+      await aborted(signal);
+      throw signal.reason;
+    });
+
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue, seen }) => {
+        await queue.enqueue(mail, 1);
+        await started.opened;
+        const silence = gate();
+        const locked = gate();
+        const silent = context.db.superSql.begin(async (tx) => {
+          await tx`lock table queue.leases in access exclusive mode`;
+          locked.open();
+          await silence.opened;
+        });
+        await locked.opened;
+        const since = performance.now();
+
+        const [lost] = await seen("lost");
+        assert.equal(lost?.reason, undefined);
+        assert.ok(performance.now() - since < 1_500);
+        silence.open();
+        await silent;
+      },
+      { leaseMs: 1_000 },
+    );
+  });
+});
