@@ -202,7 +202,7 @@ export const advance: Steps = command(
 
 /** A result for each job that only its own handler could have. */
 function results(model: Model, ids: readonly string[]): string {
-  return JSON.stringify(ids.map((id) => ({ nonce: model.job(id).nonce })));
+  return JSON.stringify(ids.map((id) => ({ nonce: model.jobs.get(id)?.nonce ?? "gone" })));
 }
 
 interface Item {

@@ -11,7 +11,7 @@ export const completeJob: Steps = command(
     const held = pickHeld(model, choice.held);
     if (!held) return;
     const [row] = await world.sql<{ done: boolean }[]>`
-      select public.complete_job(${held.id}, ${JSON.stringify({ nonce: model.job(held.id).nonce })}::text::jsonb, ${choice.isLeaseNamed ? held.lease : null}) as done`;
+      select public.complete_job(${held.id}, ${JSON.stringify({ nonce: model.jobs.get(held.id)?.nonce ?? "gone" })}::text::jsonb, ${choice.isLeaseNamed ? held.lease : null}) as done`;
 
     const status = settleByJob(model, held, choice.isLeaseNamed, { outcome: "completed" });
     assert.equal(row?.done, status !== null);
