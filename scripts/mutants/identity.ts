@@ -1,4 +1,4 @@
-import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
+import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
 
 const CLAIMED_JOBS = migration("claimed_jobs");
 const GENERATIONS = migration("generations");
@@ -13,7 +13,7 @@ export const IDENTITY_MUTANTS: readonly Mutant[] = [
       "v_is_run and v_is_same_order and p_ids = array(select generate_series(v_first, v_last));",
       "v_is_run and v_is_same_order;",
     ],
-    [sqlTest("claimed-jobs")],
+    [sqlTest("claimed-jobs"), race("identity")],
   ),
   plant(
     "lease-number-given-twice",
