@@ -4,6 +4,7 @@ export {
   createQueue,
   type Queue,
   type QueueOptions,
+  type RetryOptions,
 } from "./client/create-queue.ts";
 export type { EnqueueOptions, JobReference } from "./client/enqueue-options.ts";
 export type { EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
@@ -91,6 +92,7 @@ export type {
   JobRow,
   QueueHealth,
   QueueStats,
+  RedriveFilter,
   RedrivenJob,
   StatusChange,
 } from "./db/operator-functions.ts";

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { durationMs, jobId, jobIds, STATUSES, wholeNumber } from "./arguments.ts";
 import type { ListOptions } from "./commands/jobs-list.ts";
+import type { RetryCommandOptions } from "./commands/jobs-retry.ts";
 import type { RedriveOptions } from "./commands/redrive.ts";
 import type { RunCommand } from "./program.ts";
 
@@ -58,10 +59,11 @@ function defineJobs(program: Command, run: RunCommand): void {
     .command("retry")
     .description("run jobs now: scheduled ones without waiting, failed and cancelled ones again")
     .argument("<ids...>", "the jobs' ids", jobIds)
+    .option("--with-descendants", "also jobs that were cancelled because of them, after them")
     .option("--reason <text>", "kept in the job's history")
-    .action((ids: string[], { reason }: { reason?: string }, command: Command) =>
+    .action((ids: string[], options: RetryCommandOptions, command: Command) =>
       run(command, async (context) =>
-        (await import("./commands/jobs-retry.ts")).retryJobs(context, ids, reason),
+        (await import("./commands/jobs-retry.ts")).retryJobs(context, ids, options),
       ),
     );
 
@@ -88,6 +90,7 @@ function defineRedrive(program: Command, run: RunCommand): void {
     .option("--fingerprint <hash>", "only those that ended with this error")
     .option("--older-than <duration>", "only those that failed longer ago, such as 2h", durationMs)
     .option("--limit <n>", "how many at most, oldest first", wholeNumber(1, 1_000_000), 1_000)
+    .option("--with-descendants", "also jobs that were cancelled because of them, after them")
     .option("--reason <text>", "kept in the jobs' history")
     .action((options: RedriveOptions, command: Command) =>
       run(

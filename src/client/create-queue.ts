@@ -16,6 +16,7 @@ import {
   type QueueStats,
   queueHealth,
   queueStats,
+  type RedriveFilter,
   type RedrivenJob,
   readHistory,
   readJob,
@@ -38,6 +39,11 @@ export interface QueueOptions {
 /** A reason that is kept in the job's history. */
 export interface ActOptions {
   readonly reason?: string;
+}
+
+export interface RetryOptions extends ActOptions {
+  /** Jobs that were cancelled because this one failed or was cancelled wait for it again, and so on. @default false */
+  readonly withDescendants?: boolean;
 }
 
 /** The producer's and the operator's side of the queue. Holds no connection of its own. */
@@ -63,9 +69,9 @@ export interface Queue extends Enqueuer {
    */
   cancel(job: JobReference, options?: ActOptions): Promise<string>;
   /** Runs a scheduled job now, a failed or cancelled one again. Null when it can't be: it runs, waits for others, or completed. */
-  retry(job: JobReference, options?: ActOptions): Promise<string | null>;
+  retry(job: JobReference, options?: RetryOptions): Promise<string | null>;
   /** Makes dead letters pending again. */
-  redrive(filter: DeadLetterFilter): Promise<RedrivenJob[]>;
+  redrive(filter: RedriveFilter): Promise<RedrivenJob[]>;
   /** Deletes dead letters; answers how many. */
   purge(filter: DeadLetterFilter): Promise<number>;
   /** Stops claims from a queue. False when it was paused already. Throws UnknownQueueError. */
@@ -100,7 +106,8 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
       const id = idOf(job);
       return known(id, await cancelJob(sql, id, reason));
     },
-    retry: async (job, { reason } = {}) => retryJob(sql, idOf(job), reason),
+    retry: async (job, { reason, withDescendants } = {}) =>
+      retryJob(sql, idOf(job), reason, withDescendants),
     redrive: async (filter) => redriveJobs(sql, checkDeadFilter(filter)),
     purge: async (filter) => purgeJobs(sql, checkDeadFilter(filter)),
     pause: (queue, { reason } = {}) => pauseQueue(sql, queue, reason),
@@ -119,7 +126,7 @@ function checkFilter(filter: JobFilter): JobFilter {
   return filter;
 }
 
-function checkDeadFilter(filter: DeadLetterFilter): DeadLetterFilter {
+function checkDeadFilter<F extends DeadLetterFilter>(filter: F): F {
   if (filter.limit !== undefined) wholeNumber("limit", filter.limit, 0, MOST_ROWS);
   return filter.ids ? { ...filter, ids: filter.ids.map(idOf) } : filter;
 }

@@ -109,16 +109,20 @@ export async function cancelJob(
   )) as string | null;
 }
 
-/** The job's status now; null when it can't be run (again). */
+/**
+ * The job's status now; null when it can't be run (again). `withDescendants`: jobs that were cancelled because of it wait for it again.
+ */
 export async function retryJob(
   db: Queryable,
   id: string,
   reason: string | undefined,
+  withDescendants = false,
 ): Promise<string | null> {
   return (await callJson(
     db,
-    `select to_json(public.retry_job(p_job_id => $1::text::bigint, p_reason => $2::text))::text`,
-    [id, reason ?? null],
+    `select to_json(public.retry_job(p_job_id => $1::text::bigint, p_reason => $2::text,
+       p_with_descendants => $3::text::boolean))::text`,
+    [id, reason ?? null, String(withDescendants)],
   )) as string | null;
 }
 
@@ -150,14 +154,19 @@ const DEAD_LETTER_ARGUMENTS = `p_ids => $1::text::bigint[], p_type => $2::text, 
   p_fingerprint => $4::text, p_failed_before => $5::text::timestamptz, p_limit => $6::text::integer,
   p_dry_run => $7::text::boolean, p_reason => $8::text`;
 
+export interface RedriveFilter extends DeadLetterFilter {
+  /** Jobs that were cancelled because of these wait for them again, and so on. @default false */
+  readonly withDescendants?: boolean | undefined;
+}
+
 /** Makes dead letters pending again, with a fresh budget of attempts. */
-export async function redriveJobs(db: Queryable, filter: DeadLetterFilter): Promise<RedrivenJob[]> {
+export async function redriveJobs(db: Queryable, filter: RedriveFilter): Promise<RedrivenJob[]> {
   return (await callJson(
     db,
     `select coalesce(jsonb_agg(to_jsonb(job)
        || jsonb_build_object('id', job.id::text, 'new_id', job.new_id::text)), '[]')::text
-     from public.redrive_jobs(${DEAD_LETTER_ARGUMENTS}) as job`,
-    deadLetterParams(filter),
+     from public.redrive_jobs(${DEAD_LETTER_ARGUMENTS}, p_with_descendants => $9::text::boolean) as job`,
+    [...deadLetterParams(filter), String(filter.withDescendants ?? false)],
   )) as RedrivenJob[];
 }
 

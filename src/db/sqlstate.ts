@@ -97,6 +97,14 @@ export function isTransient(error: unknown): boolean {
   return error instanceof QueueSqlError && /^(40|53|55|57|58)/.test(error.sqlstate);
 }
 
+/** Statement timeout, lock timeout, serialization failure, deadlock. */
+const STATEMENT_FAULTS: ReadonlySet<string> = new Set(["57014", "55P03", "40001", "40P01"]);
+
+/** Whether the database ended this one statement, for its length or for what others did meanwhile: others may well work. */
+export function isStatementFault(error: unknown): boolean {
+  return error instanceof QueueSqlError && STATEMENT_FAULTS.has(error.sqlstate);
+}
+
 /** Whether a value that was sent is at fault, so that the same call without it would work. */
 export function isAboutData(error: unknown): boolean {
   if (error instanceof InvalidPayloadError || error instanceof InvalidOptionError) return true;

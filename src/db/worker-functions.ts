@@ -115,6 +115,12 @@ export interface AdvanceAnswer {
   readonly lost: readonly string[] | null;
   /** [lease, id] of settlements that came too late. */
   readonly refused: readonly (readonly [string, string])[];
+  /** Leases of `wholeLeases` that somebody else holds locked: nothing of them was settled, and it can be tried again. */
+  readonly busy_leases?: readonly string[] | null;
+  /** The same for single settlements. */
+  readonly busy?: readonly (readonly [string, string])[] | null;
+  /** Jobs that wait for ended ones have yet to be freed or cancelled: see `sweepChildren`. */
+  readonly has_children_left?: boolean;
   /** What became of the jobs in `rest`, by id. */
   readonly statuses: Readonly<Record<string, string>>;
   /** Milliseconds until jobs in `rest` are tried again, by id. */
@@ -173,30 +179,6 @@ export async function advance(
   const text = await callText(db, ADVANCE, params, { signal });
   const answer = JSON.parse(text ?? "null") as RawAnswer;
   return { answer: { ...answer, jobs: toRows(answer.jobs) }, size: text?.length ?? 0 };
-}
-
-export interface ExtendAnswer {
-  /** The leases that still hold. */
-  readonly alive: readonly string[];
-  /** [lease, id] of running jobs that somebody wants cancelled. */
-  readonly cancelled: readonly (readonly [string, string])[];
-  readonly now: number;
-  readonly expires_at: number;
-}
-
-/** Pushes the end of leases forward. Those that are not in the answer are lost. */
-export async function extendLeases(
-  db: Queryable,
-  request: { worker: number; leases: readonly string[]; leaseMs: number },
-  signal?: AbortSignal,
-): Promise<ExtendAnswer> {
-  return (await callJson(
-    db,
-    `select queue.extend_leases(p_worker => $1::text::integer, p_lease_ids => $2::text::bigint[],
-       p_lease_ms => $3::text::integer)::text`,
-    [String(request.worker), numberArray(request.leases), String(request.leaseMs)],
-    { signal },
-  )) as ExtendAnswer;
 }
 
 /** How a worker takes jobs without asking for them. */
@@ -301,27 +283,4 @@ export async function forgetLeases(
     [String(worker), numberArray(leases)],
     { signal },
   )) as number;
-}
-
-/** Whether jobs have not ended, by where they stand. */
-export interface OpenJobs {
-  readonly pending: boolean;
-  readonly scheduled: boolean;
-  readonly blocked: boolean;
-  readonly processing: boolean;
-  readonly next_due_in_ms: number | null;
-}
-
-export async function openJobs(
-  db: Queryable,
-  scope: LaneScope,
-  signal?: AbortSignal,
-): Promise<OpenJobs> {
-  return (await callJson(
-    db,
-    `select queue.open_jobs(p_queue_ids => $1::text::integer[], p_except_queue_ids => $2::text::integer[],
-       p_type_ids => $3::text::integer[], p_tenant_id => $4::text::integer)::text`,
-    [scope.queueIds, scope.exceptQueueIds, scope.typeIds, scope.tenantId],
-    { signal },
-  )) as OpenJobs;
 }

@@ -1,7 +1,8 @@
 import { deadline, raceSignal } from "../core/signals.ts";
-import { heartbeatWorker, openJobs, type RegisteredWorker } from "../db/worker-functions.ts";
+import { heartbeatWorker, type RegisteredWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
 import { Blocks } from "./blocks.ts";
+import { ChildSweep } from "./child-sweep.ts";
 import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Doorbell } from "./doorbell.ts";
@@ -14,11 +15,13 @@ import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
 import { makeLanes } from "./make-lanes.ts";
 import { takeOffer } from "./offers.ts";
+import { isSomethingOpen } from "./open-work.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Orphans } from "./orphans.ts";
 import { Settlements } from "./settlements.ts";
 import { keepAlive, keepHouse, keepLeases, keepRetention, type UpkeepParts } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
+import { Waiters } from "./waiters.ts";
 import { watchLeases, watchLoop } from "./watch.ts";
 
 /** How long what is finished may take to be written after the handlers have ended. */
@@ -40,10 +43,11 @@ export class Engine {
   readonly #lanes: readonly Lane[];
   readonly #loops: LaneLoopParts;
   readonly #upkeep: UpkeepParts;
+  readonly #children: ChildSweep;
   readonly #phase: Phase;
   readonly #orphans: Orphans;
   readonly #ended = new AbortController();
-  readonly #idleWaiters = new Set<() => void>();
+  readonly #idleWaiters = new Waiters();
   #laneLoops: readonly Promise<void>[] = [];
   #loopsEnd: Promise<unknown> = Promise.resolve();
   readonly #onDeath: (error: unknown) => void;
@@ -124,26 +128,27 @@ export class Engine {
         if (attempt) this.#verdicts.cancel(attempt);
       },
     });
-    this.#loops = {
+    const children = new ChildSweep({
       settings,
-      worker,
       link: this.#link,
+      onFreed: () => this.#stir(),
+      onRest: () => this.#tellIfIdle(),
+    });
+    this.#children = children;
+    const link = this.#link;
+    const shared = { settings, worker, link, book, verdicts: this.#verdicts, children };
+    this.#loops = {
+      ...shared,
       doorbell: this.#doorbell,
       settlements: this.#settlements,
-      verdicts: this.#verdicts,
       executor: this.#executor,
       intake: new Intake({ book, events, whyLost, logger, routes }),
       phase: this.#phase,
-      book,
       orphans: this.#orphans,
       time: new DatabaseTime(),
     };
     this.#upkeep = {
-      settings,
-      worker,
-      link: this.#link,
-      book,
-      verdicts: this.#verdicts,
+      ...shared,
       blocks,
       running: this.#executor.running,
       describe: () => ({ ...settings.details, running: this.running, blocked: blocks.describe() }),
@@ -180,36 +185,21 @@ export class Engine {
       (keep) => this.#supervise(keep(this.#upkeep, signal)),
     );
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
-    const orphans = this.#supervise(this.#orphans.run(signal));
-    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, orphans]);
+    const sweeps = [this.#orphans, this.#children].map((one) => this.#supervise(one.run(signal)));
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, ...sweeps]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */
   whenIdle(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#idleWaiters.delete(done);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      this.#idleWaiters.add(done);
-      signal.addEventListener("abort", done, { once: true });
-      if (signal.aborted) done();
-      else this.#tellIfIdle();
-    });
+    return this.#idleWaiters.wait(signal, () => this.#tellIfIdle());
   }
 
   /**
    * Whether a job of these types and queues is under way, wherever it is, or falls due within the horizon. Blocked jobs don't count by
    * themselves: what they wait for does, if it is ours.
    */
-  async isSomethingOpen(horizonMs: number): Promise<boolean> {
-    for (const { scope } of this.#lanes) {
-      const open = await this.#link.call((signal) => openJobs(this.#settings.sql, scope, signal));
-      if (open.pending || open.processing) return true;
-      if (open.next_due_in_ms !== null && open.next_due_in_ms <= horizonMs) return true;
-    }
-    return false;
+  isSomethingOpen(horizonMs: number): Promise<boolean> {
+    return isSomethingOpen(this.#lanes, this.#link, this.#settings.sql, horizonMs);
   }
 
   /**
@@ -296,11 +286,12 @@ export class Engine {
     if (this.#idleWaiters.size === 0) return;
     const isIdle =
       this.running === 0 &&
+      !this.#children.isFreeing &&
       this.#settlements.pending === 0 &&
       this.#lanes.every(
         (lane) => lane.emptyAtWork === this.#phase.workCount && lane.buffered === 0,
       );
-    if (isIdle) for (const tell of [...this.#idleWaiters]) tell();
+    if (isIdle) this.#idleWaiters.tell();
     // Somebody waits for the end of the work: then look at once whether it is there.
     else
       for (const lane of this.#lanes) if (lane.emptyAtWork !== this.#phase.workCount) lane.stir();

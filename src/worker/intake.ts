@@ -4,9 +4,10 @@ import type { AdvanceAnswer } from "../db/worker-functions.ts";
 import { Attempt } from "./attempt.ts";
 import type { AttemptEnd, Events } from "./events.ts";
 import type { Lane } from "./lane.ts";
+import type { Ends } from "./later.ts";
 import type { Lease, LeaseBook } from "./lease-book.ts";
 import type { Route } from "./routes.ts";
-import type { End, SettlementBatch } from "./settlements.ts";
+import type { End, RestEntry, SettlementBatch } from "./settlements.ts";
 
 export interface IntakeParts {
   readonly book: LeaseBook;
@@ -25,12 +26,20 @@ export class Intake {
     this.#parts = parts;
   }
 
-  /** Closes what was settled. */
-  settled({ whole, done, rest }: SettlementBatch, answer: AdvanceAnswer): void {
+  /** Closes what was settled; returns what was not, because somebody else holds its lease. */
+  settled({ whole, done, rest }: SettlementBatch, answer: AdvanceAnswer): Ends {
     const { book, events } = this.#parts;
     const refused = new Set(answer.refused.map(([lease, id]) => `${lease}:${id}`));
+    const busy = new Set(answer.busy?.map(([lease, id]) => `${lease}:${id}`));
+    const left: { done: Attempt[]; rest: RestEntry[] } = { done: [], rest: [] };
     const tellsCompleted = events.wants("completed");
     for (const lease of whole) {
+      if (answer.busy_leases?.includes(lease.id)) {
+        // From now on each job of it is told by itself.
+        lease.isWhole = false;
+        left.done.push(...lease.attempts);
+        continue;
+      }
       const isLost = answer.lost?.includes(lease.id) ?? false;
       for (const attempt of lease.attempts) {
         if (isLost) this.refuse(attempt);
@@ -42,6 +51,7 @@ export class Intake {
     }
     for (const attempt of done) {
       if (refused.size > 0 && refused.has(keyOf(attempt))) this.refuse(attempt);
+      else if (busy.size > 0 && busy.has(keyOf(attempt))) left.done.push(attempt);
       else {
         book.close(attempt);
         if (tellsCompleted) events.ended(attempt, { kind: "completed" });
@@ -49,8 +59,10 @@ export class Intake {
     }
     for (const entry of rest) {
       if (refused.has(keyOf(entry.attempt))) this.refuse(entry.attempt);
+      else if (busy.has(keyOf(entry.attempt))) left.rest.push(entry);
       else this.accept(entry, answer.statuses[entry.attempt.id], answer.retry_in_ms);
     }
+    return left;
   }
 
   /** The lease was lost, or the job had been settled already: normal, and not for us to change. */

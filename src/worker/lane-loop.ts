@@ -1,10 +1,12 @@
-import { isAboutData } from "../db/sqlstate.ts";
+import { isAboutData, isStatementFault } from "../db/sqlstate.ts";
 import { type AdvanceAnswer, advance } from "../db/worker-functions.ts";
+import type { ChildSweep } from "./child-sweep.ts";
 import type { DatabaseTime } from "./database-time.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { Executor } from "./executor.ts";
 import type { Intake } from "./intake.ts";
 import type { Lane } from "./lane.ts";
+import { countEnds } from "./later.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { isOutage, type Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
@@ -26,6 +28,7 @@ export interface LaneLoopParts {
   readonly phase: Phase;
   readonly book: LeaseBook;
   readonly orphans: Orphans;
+  readonly children: Pick<ChildSweep, "wake">;
   readonly time: DatabaseTime;
 }
 
@@ -111,7 +114,7 @@ function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   const isSender = settlements.sender === lane || (phase.isClosing && settlements.size > 0);
   // Where claims go out one at a time, ends wait for the one that is under way, and go with the next.
   if (isSender && lane.canClaim) {
-    due = phase.isStopping ? 0 : Math.min(due, settlements.dueAt);
+    due = phase.isStopping ? settlements.sendableAt : Math.min(due, settlements.dueAt);
   }
   if (lane.buffered > 0 && !lane.hasFreeSlot) {
     due = Math.min(due, lane.lastFreedAt + lane.horizonMs);
@@ -137,8 +140,8 @@ async function step(
   if (isLate) lane.nextClaimAt = clock.now() + LATE_WAIT_MS;
   const mayClaim = isDue && !isLate && !phase.isStopping && lane.canClaim;
   const scope = mayClaim ? lane.scopeNow : null;
-  const limit = scope ? lane.claimLimit : 0;
   const batch = settlements.take(phase.isStopping);
+  const limit = scope && !batch.isAlone ? lane.claimLimit : 0;
   if (mayClaim && !scope) nothingFits(lane, parts);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
@@ -163,9 +166,11 @@ async function step(
     isTold = true;
     parts.time.observe(sentAt, answer.now);
     lane.claiming -= limit;
-    settlements.confirm(sizeOf(batch));
     if (sizeOf(batch) > 0) phase.workCount += 1;
-    intake.settled(batch, answer);
+    const left = intake.settled(batch, answer);
+    settlements.confirm(sizeOf(batch) - countEnds(left));
+    if (countEnds(left) > 0) settlements.putOff(left, lane);
+    if (answer.has_children_left) parts.children.wake();
     if (limit === 0) return;
     if (answer.jobs.length > 0) {
       // From the moment of sending: the lease began some time after that.
@@ -268,7 +273,11 @@ async function failed(
     return;
   }
   settings.logger.error("worker.advance_failed", { lane: lane.name, error });
+  if (isStatementFault(error) && batch.isAlone) {
+    settlements.setApart(batch, lane);
+    return;
+  }
   lane.notBefore = settings.clock.now() + FAULT_WAIT_MS;
-  if (isAboutData(error)) await settleApart(batch, lane, parts);
+  if (isAboutData(error) || isStatementFault(error)) await settleApart(batch, lane, parts);
   else settlements.putBack(batch, lane);
 }

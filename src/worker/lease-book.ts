@@ -6,6 +6,8 @@ export interface Lease {
   /** Local time after which somebody else may have the jobs. */
   deadline: number;
   readonly attempts: Attempt[];
+  /** Local time up to which it was extended: see `LeaseBook.hold`. */
+  extendedTo: number;
   /** Attempts whose end the database does not know yet. */
   unsettled: number;
   /** Attempts that completed and wait to be settled together. */
@@ -44,6 +46,7 @@ export class LeaseBook {
     const lease: Lease = {
       id,
       deadline,
+      extendedTo: deadline,
       attempts: [],
       unsettled: 0,
       completed: 0,
@@ -107,7 +110,21 @@ export class LeaseBook {
   extend(ids: readonly string[], deadline: number): void {
     for (const id of ids) {
       const lease = this.#leases.get(id);
-      if (lease) lease.deadline = Math.max(lease.deadline, deadline);
+      if (!lease) continue;
+      lease.deadline = Math.max(lease.deadline, deadline);
+      lease.extendedTo = lease.deadline;
+    }
+  }
+
+  /**
+   * Somebody else holds these leases locked, so they could not be extended. Nobody can take their jobs before they are free again: they
+   * hold until the next look, but not for ever. `mostMs`: by how much they may outlive what they were extended to.
+   */
+  hold(ids: readonly string[], until: number, mostMs: number): void {
+    for (const id of ids) {
+      const lease = this.#leases.get(id);
+      if (!lease) continue;
+      lease.deadline = Math.max(lease.deadline, Math.min(until, lease.extendedTo + mostMs));
     }
   }
 

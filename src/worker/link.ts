@@ -1,7 +1,7 @@
 import { type Backoff, backoffDelay } from "../core/backoff.ts";
 import type { Clock } from "../core/clock.ts";
 import { deadline, pause } from "../core/signals.ts";
-import { isTransient } from "../db/sqlstate.ts";
+import { isStatementFault, isTransient } from "../db/sqlstate.ts";
 import type { Events } from "./events.ts";
 
 /** How long a worker waits between tries while the database is away. */
@@ -114,7 +114,7 @@ class CallTimeout extends Error {
   }
 }
 
-/** Whether waiting may help. Everything else is about the call itself. */
+/** Whether the database is away, so that waiting may help. Everything else is about the call itself. */
 export function isOutage(error: unknown): boolean {
-  return error instanceof CallTimeout || isTransient(error);
+  return error instanceof CallTimeout || (isTransient(error) && !isStatementFault(error));
 }

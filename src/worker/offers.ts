@@ -1,6 +1,6 @@
 import { turn } from "../core/turn.ts";
 import type { Offer } from "../db/claimed-jobs.ts";
-import { extendLeases } from "../db/worker-functions.ts";
+import { extendLeases } from "../db/extend-leases.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 import type { LaneLoopParts } from "./lane-loop.ts";
@@ -51,11 +51,14 @@ async function accept({ lease, lane, state }: Attempt, parts: LaneLoopParts): Pr
   const request = { worker: parts.worker(), leases: [lease.id], leaseMs };
   lease.isAccepting = true;
   try {
-    const isAlive = hasMore
-      ? await doorbell.accept(lease.id)
-      : (await link.call((signal) => extendLeases(sql, request, signal))).alive.length > 0;
+    const { isAlive, isBusy } = hasMore
+      ? { isAlive: await doorbell.accept(lease.id), isBusy: false }
+      : await link.call(async (signal) => {
+          const { alive, busy } = await extendLeases(sql, request, signal);
+          return { isAlive: alive.length > 0, isBusy: busy.length > 0 };
+        });
     if (isAlive) book.extend([lease.id], sentAt + leaseMs);
-    else verdicts.loseAll(lease);
+    else if (!isBusy) verdicts.loseAll(lease);
   } catch {
     // Those who keep leases alive try again, while it holds.
     lane.stir();

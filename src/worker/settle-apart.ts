@@ -1,56 +1,93 @@
-import { type SettledOutcome, type SettlementDetail, settleOne } from "../db/attempt-functions.ts";
-import { isAboutData } from "../db/sqlstate.ts";
+import { isAboutData, isStatementFault } from "../db/sqlstate.ts";
+import { advance } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
 import type { LaneLoopParts } from "./lane-loop.ts";
-import { type End, type SettlementBatch, sizeOf } from "./settlements.ts";
+import { countEnds, type Ends } from "./later.ts";
+import { encodeBatch } from "./settlement-text.ts";
+import type { SettlementBatch } from "./settlements.ts";
+
+/** Into so many pieces a part is taken that was refused. */
+const PIECES = 16;
 
 /**
- * The database refused a batch as a whole, so one of its entries is poison. Sends each alone; what is refused alone ends as failed,
- * with an error that is known to be harmless. So one bad end can't keep the others from being written.
+ * The database refused a batch as a whole, or took too long over it, so one of its entries may be poison. Sends it in pieces, and those
+ * that are refused in smaller ones, until what is at fault stands alone: so one bad end can't keep the others from being written. What
+ * is refused alone for its data ends as failed, with an error that is known to be harmless; what is too slow alone is told again
+ * later, alone.
  */
 export async function settleApart(
   batch: SettlementBatch,
   lane: Lane,
   parts: LaneLoopParts,
 ): Promise<void> {
-  const { settlements } = parts;
-  const entries: End[] = [...batch.done.map(asEnd), ...batch.rest];
-  let at = 0;
-  try {
-    for (; at < entries.length; at += 1) await settleAlone(entries[at] as End, parts);
-    settlements.confirm(sizeOf(batch));
-  } catch {
-    // It is not about this entry, the database went away for example: what is left is sent again later.
-    const left = new Set(entries.slice(at).map((entry) => entry.attempt));
-    settlements.putBack(
-      {
-        whole: [],
-        done: batch.done.filter((attempt) => left.has(attempt)),
-        rest: batch.rest.filter((entry) => left.has(entry.attempt)),
-      },
-      lane,
-    );
-    settlements.confirm(at);
+  for (const lease of batch.whole) lease.isWhole = false;
+  const done = [...batch.whole.flatMap((lease) => lease.attempts), ...batch.done];
+  const open = split({ done, rest: batch.rest });
+  while (open.length > 0) {
+    const piece = open[0] as Ends;
+    try {
+      await send(piece, lane, parts);
+    } catch (cause) {
+      if (countEnds(piece) > 1 && (isAboutData(cause) || isStatementFault(cause))) {
+        open.splice(0, 1, ...split(piece));
+        continue;
+      }
+      if (countEnds(piece) === 1 && isAboutData(cause)) {
+        const harmless = refuse(piece, cause, parts);
+        if (harmless) {
+          open[0] = harmless;
+          continue;
+        }
+      } else if (countEnds(piece) === 1 && isStatementFault(cause)) {
+        delay(piece, cause, lane, parts);
+      } else {
+        // It is not about these entries, the database went away for example: what is left is sent again later.
+        const done = open.flatMap((ends) => ends.done);
+        const rest = open.flatMap((ends) => ends.rest);
+        parts.settlements.putBack({ whole: [], done, rest }, lane);
+        return;
+      }
+    }
+    open.shift();
   }
 }
 
-function asEnd(attempt: Attempt): End {
-  return { attempt, outcome: "completed", detail: { elapsed_ms: Math.round(attempt.elapsedMs) } };
+function split({ done, rest }: Ends): Ends[] {
+  const size = Math.ceil((done.length + rest.length) / PIECES);
+  const pieces: Ends[] = [];
+  for (let at = 0; at < done.length; at += size) {
+    pieces.push({ done: done.slice(at, at + size), rest: [] });
+  }
+  for (let at = 0; at < rest.length; at += size) {
+    pieces.push({ done: [], rest: rest.slice(at, at + size) });
+  }
+  return pieces;
 }
 
-async function settleAlone(entry: End, parts: LaneLoopParts): Promise<void> {
-  const { intake, settings } = parts;
-  const { attempt, outcome, detail } = entry;
-  try {
-    const status = await send(attempt, outcome, detail, parts);
-    if (status === null) intake.refuse(attempt);
-    else intake.accept(entry, status);
-  } catch (cause) {
-    if (!isAboutData(cause)) throw cause;
-    settings.logger.error("job.end_refused", { jobId: attempt.id, type: attempt.type, outcome });
-    await settleAsRefused(attempt, parts);
-  }
+async function send(ends: Ends, lane: Lane, parts: LaneLoopParts): Promise<void> {
+  const { settings, settlements, link, intake, phase } = parts;
+  const batch: SettlementBatch = { whole: [], ...ends };
+  const request = {
+    ...encodeBatch(batch),
+    ...lane.scope,
+    worker: parts.worker(),
+    limit: 0,
+    leaseMs: settings.leaseMs,
+    mark: null,
+  };
+  const { answer } = await link.call((patience) => advance(settings.sql, request, patience));
+  phase.workCount += 1;
+  const left = intake.settled(batch, answer);
+  settlements.confirm(countEnds(ends) - countEnds(left));
+  if (countEnds(left) > 0) settlements.putOff(left, lane);
+  if (answer.has_children_left) parts.children.wake();
+}
+
+function delay(ends: Ends, cause: unknown, lane: Lane, parts: LaneLoopParts): void {
+  const { settlements, settings } = parts;
+  settings.logger.error("job.end_delayed", { ...factsOf(ends), error: cause });
+  settlements.setApart(ends, lane);
 }
 
 /** Plain words only, so that nothing in it can be refused again. */
@@ -59,34 +96,34 @@ const REFUSED_ERROR = {
   message: "The database refused what this attempt ended with; see the worker's log",
 };
 
-async function settleAsRefused(attempt: Attempt, parts: LaneLoopParts): Promise<void> {
-  const { intake, settings } = parts;
-  const detail: SettlementDetail = { error: REFUSED_ERROR, retryable: false };
-  attempt.resultText = null;
-  try {
-    const status = await send(attempt, "failed", detail, parts);
-    if (status === null) intake.refuse(attempt);
-    else intake.accept({ attempt, outcome: "failed", detail }, status);
-  } catch (cause) {
-    if (!isAboutData(cause)) throw cause;
+/** What to tell instead of an end that was refused; undefined when even that was. */
+function refuse(ends: Ends, cause: unknown, parts: LaneLoopParts): Ends | undefined {
+  const { intake, settings, settlements } = parts;
+  const attempt = attemptOf(ends);
+  if (ends.rest[0]?.detail.error === REFUSED_ERROR) {
     // Nothing more can be done from here: its lease runs out, and the rescuer decides.
-    settings.logger.error("job.end_dropped", {
-      jobId: attempt.id,
-      type: attempt.type,
-      error: cause,
-    });
+    settings.logger.error("job.end_dropped", { ...factsOf(ends), error: cause });
     intake.refuse(attempt);
+    settlements.confirm(1);
+    return undefined;
   }
+  settings.logger.error("job.end_refused", factsOf(ends));
+  attempt.resultText = null;
+  const detail = { error: REFUSED_ERROR, retryable: false };
+  const text = JSON.stringify({
+    lease: attempt.lease.id,
+    id: attempt.id,
+    outcome: "failed",
+    ...detail,
+  });
+  return { done: [], rest: [{ attempt, outcome: "failed", detail, text }] };
 }
 
-function send(
-  attempt: Attempt,
-  outcome: SettledOutcome,
-  detail: SettlementDetail,
-  { link, settings }: LaneLoopParts,
-): Promise<string | null> {
-  const { id, lease, resultText } = attempt;
-  return link.call((signal) =>
-    settleOne(settings.sql, { lease: lease.id, id, outcome, detail, result: resultText }, signal),
-  );
+function attemptOf({ done, rest }: Ends): Attempt {
+  return (done[0] ?? rest[0]?.attempt) as Attempt;
+}
+
+function factsOf(ends: Ends): Record<string, unknown> {
+  const { id, type } = attemptOf(ends);
+  return { jobId: id, type, outcome: ends.rest[0]?.outcome ?? "completed" };
 }

@@ -2,6 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Lane } from "./lane.ts";
+import { countEnds, type Ends, Later } from "./later.ts";
 import type { Lease } from "./lease-book.ts";
 
 /** How an attempt ended. */
@@ -22,6 +23,8 @@ export interface SettlementBatch {
   readonly whole: readonly Lease[];
   readonly done: readonly Attempt[];
   readonly rest: readonly RestEntry[];
+  /** One end that was too slow or refused before: nothing else shall fail with it. */
+  readonly isAlone?: boolean;
 }
 
 export function sizeOf({ whole, done, rest }: SettlementBatch): number {
@@ -37,6 +40,10 @@ const FULL_BATCH = 500;
 const LEAST_WHOLE = 32;
 /** A completed job waits so many times the usual delay for the others of its lease: settling a lease as one costs half. */
 const PATIENCE = 5;
+/** Until an end is told again whose lease somebody else held. */
+const BUSY_PAUSE_MS = 250;
+/** Until an end is told again that was too slow, or refused for what others did. */
+const SLOW_PAUSE_MS = 5_000;
 
 /** Ends of attempts that the database does not know yet. */
 export class Settlements {
@@ -47,6 +54,7 @@ export class Settlements {
   #rest: RestEntry[] = [];
   /** Leases of which some attempts completed, and since when. */
   readonly #held = new Map<Lease, number>();
+  readonly #later = new Later();
   /** Entries to be sent, and those among them that are held back. */
   #size = 0;
   #heldSize = 0;
@@ -64,12 +72,17 @@ export class Settlements {
 
   /** Entries that wait to be sent. */
   get size(): number {
-    return this.#size;
+    return this.#size + this.#later.size;
   }
 
   /** Entries that wait, or are on their way. */
   get pending(): number {
-    return this.#size + this.#inFlight;
+    return this.size + this.#inFlight;
+  }
+
+  /** The local time at which something can be sent at the earliest: what was put off has to wait even at the end. */
+  get sendableAt(): number {
+    return this.#size > 0 ? 0 : this.#later.dueAt;
   }
 
   /** The local time at which something has to be sent; Infinity for nothing. */
@@ -79,7 +92,7 @@ export class Settlements {
     // They are in the order of their times.
     const [heldSince = Infinity] = this.#held.values();
     const due = ready > 0 ? this.#since + this.#delayMs : Infinity;
-    return Math.min(due, heldSince + this.#delayMs * PATIENCE);
+    return Math.min(due, heldSince + this.#delayMs * PATIENCE, this.#later.dueAt);
   }
 
   complete(attempt: Attempt): void {
@@ -125,15 +138,48 @@ export class Settlements {
   /** What to send next, as much as fits into a call; with `isLast` also what is held back. */
   take(isLast: boolean): SettlementBatch {
     const now = this.#clock.now();
+    const alone = this.#later.takeAlone(now);
+    if (alone) return this.#send({ whole: [], ...alone, isAlone: true });
+    this.#enterAgain(this.#later.takeDue(now));
     for (const [lease, since] of this.#held) {
       if (isLast || now >= since + this.#delayMs * PATIENCE) this.breakUp(lease);
     }
     const fits = this.#size <= MOST_ENTRIES && this.#chars <= MOST_CHARS;
     const batch = fits ? this.#takeAll() : this.#takeSome();
     this.#size -= sizeOf(batch);
+    return this.#send(batch);
+  }
+
+  #send(batch: SettlementBatch): SettlementBatch {
     this.#inFlight += sizeOf(batch);
-    if (this.#size === 0) this.sender = undefined;
+    if (this.size === 0) this.sender = undefined;
     return batch;
+  }
+
+  /** Not written, because somebody else holds their leases at this moment: told again after a pause. */
+  putOff(ends: Ends, sender: Lane): void {
+    this.#later.add(ends, this.#clock.now() + BUSY_PAUSE_MS);
+    this.#wait(ends, sender);
+  }
+
+  /** They made a call fail that told of them alone: told again later, each alone. */
+  setApart(ends: Ends, sender: Lane): void {
+    this.#later.addAlone(ends, this.#clock.now() + SLOW_PAUSE_MS);
+    this.#wait(ends, sender);
+  }
+
+  #wait(ends: Ends, sender: Lane): void {
+    this.#inFlight -= countEnds(ends);
+    this.sender ??= sender;
+    this.sender.wakeup.wake();
+  }
+
+  #enterAgain(ends: Ends): void {
+    const count = countEnds(ends);
+    if (count === 0) return;
+    this.#size += count;
+    this.#done.push(...ends.done);
+    this.#rest.push(...ends.rest);
   }
 
   /** The database has answered for so many entries. */

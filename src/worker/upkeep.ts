@@ -1,13 +1,10 @@
 import { backoffDelay } from "../core/backoff.ts";
 import { pause } from "../core/signals.ts";
-import {
-  dropOldPartitions,
-  extendLeases,
-  heartbeatWorker,
-  maintain,
-} from "../db/worker-functions.ts";
+import { extendLeases } from "../db/extend-leases.ts";
+import { dropOldPartitions, heartbeatWorker, maintain } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Blocks } from "./blocks.ts";
+import type { ChildSweep } from "./child-sweep.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import { OFFER_MS } from "./offer-terms.ts";
@@ -23,6 +20,7 @@ export interface UpkeepParts {
   readonly blocks: Blocks;
   /** The attempts whose handlers run. */
   readonly running: ReadonlySet<Attempt>;
+  readonly children: ChildSweep;
   /** What the sign of life tells of this worker. */
   readonly describe: () => unknown;
   /** The worker's row is gone: sign in again. */
@@ -44,9 +42,7 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
   let failures = 0;
   while (!signal.aborted) {
     const wait =
-      failures === 0
-        ? Math.min(leaseMs, OFFER_MS) / 3
-        : backoffDelay(EXTEND_RETRY, failures - 1, random());
+      failures === 0 ? lookMs(leaseMs) : backoffDelay(EXTEND_RETRY, failures - 1, random());
     await pause(wait, signal, clock);
     try {
       const isDue = book.firstDeadline - clock.now() <= (leaseMs * 2) / 3;
@@ -57,6 +53,11 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
       logger.debug("lease.extend_failed", { error });
     }
   }
+}
+
+/** Between two looks at how long the leases still hold. */
+function lookMs(leaseMs: number): number {
+  return Math.min(leaseMs, OFFER_MS) / 3;
 }
 
 /** Extends all leases. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. */
@@ -72,7 +73,10 @@ export async function extend(
   const request = { worker: worker(), leases, leaseMs };
   const answer = await link.call((signal) => extendLeases(sql, request, signal), patienceMs);
   book.extend(answer.alive, sentAt + leaseMs);
-  for (const lease of book.missing(leases, answer.alive)) verdicts.loseAll(lease);
+  // Asked again at the next look, and one look may fail.
+  book.hold(answer.busy, sentAt + 2 * lookMs(leaseMs), leaseMs);
+  for (const lease of book.missing(leases, [...answer.alive, ...answer.busy]))
+    verdicts.loseAll(lease);
   for (const [lease, id] of answer.cancelled) {
     const attempt = book.find(lease, id);
     if (attempt) verdicts.cancel(attempt);
@@ -97,7 +101,9 @@ export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promis
   const { clock } = settings;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
     while (book.isLate(clock.now()) && !signal.aborted) await pause(LATE_WAIT_MS, signal, clock);
-    await link.call((patience) => maintain(settings.sql, patience));
+    const { swept } = await link.call((patience) => maintain(settings.sql, patience));
+    // That was one slice; there may be more.
+    if (Number(swept) > 0) parts.children.wake();
   });
 }
 

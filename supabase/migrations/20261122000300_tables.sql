@@ -50,9 +50,11 @@ create table queue.runs (
   error jsonb,
   result jsonb,
   note jsonb,
+  cause_id bigint,
   constraint runs_pkey primary key (job_id, lease_id),
   constraint runs_completed_means_completed check ((outcome = 'completed') = (to_status = 'completed')),
-  constraint runs_end_of_attempt check (to_status not in ('processing', 'blocked')),
+  constraint runs_end_of_attempt check (to_status <> 'processing' and (to_status <> 'blocked' or outcome = 'redriven')),
+  constraint runs_cause_of_cancellation check (cause_id is null or to_status = 'cancelled'),
   constraint runs_finish_after_start check (finished_at >= started_at)
 ) partition by range (job_id);
 comment on table queue.runs is

@@ -82,6 +82,7 @@ declare
   v_is_racing boolean[];
   v_verdicts text[];
   v_doomed bigint[];
+  v_causes bigint[];
 begin
   if v_jobs is null then
     return;
@@ -217,10 +218,13 @@ begin
     from input where not input.is_future and coalesce(input.open_parents, 0) = 0
     returning queue_id
   )
-  select array_agg(distinct edge.child_id) filter (where edge.verdict = 'doomed') into v_doomed from edge;
+  select array_agg(doomed.child_id), array_agg(doomed.cause_id) into v_doomed, v_causes
+  from (
+    select edge.child_id, min(edge.parent_id) as cause_id from edge where edge.verdict = 'doomed' group by edge.child_id
+  ) as doomed;
 
   if v_doomed is not null then
-    perform queue.cancel_blocked(v_doomed, 'a parent had failed or was cancelled before this job was enqueued');
+    perform queue.cancel_blocked(v_doomed, v_causes, 'a parent had failed or was cancelled before this job was enqueued');
   end if;
 
   perform queue.ring(line.id, line.n::integer) from (

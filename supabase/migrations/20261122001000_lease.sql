@@ -242,31 +242,34 @@ declare
   v_now timestamptz := queue.clock();
   v_expires_at timestamptz := v_now + p_lease_ms * interval '1 millisecond';
   v_alive bigint[];
+  v_busy bigint[];
   v_cancelled json;
 begin
-  -- Rows are locked in id order, as everywhere, and only then changed.
-  perform from queue.leases as lease
-  where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
-  order by lease.id for update;
-  with extended as (
-    update queue.leases as lease set expires_at = greatest(lease.expires_at, v_expires_at), is_offered = false
+  -- Rows are locked in id order, as everywhere, and only then changed. A lease that somebody else holds keeps nobody waiting.
+  v_alive := array(
+    select lease.id from queue.leases as lease
     where lease.id = any (p_lease_ids) and lease.worker_id = p_worker
-    returning lease.id, lease.job_ids
-  ),
-  wanted as (
-    select extended.id as lease_id, request.job_id
-    from queue.cancellations as request
-    join extended on request.job_id = any (extended.job_ids)
+    order by lease.id for no key update skip locked
+  );
+  update queue.leases as lease set expires_at = greatest(lease.expires_at, v_expires_at), is_offered = false
+  where lease.id = any (v_alive);
+  if cardinality(v_alive) < cardinality(p_lease_ids) then
+    v_busy := array(
+      select lease.id from queue.leases as lease
+      where lease.id = any (p_lease_ids) and lease.worker_id = p_worker and lease.id <> all (v_alive)
+    );
+  end if;
+  select json_agg(json_build_array(held.id::text, request.job_id::text)) into v_cancelled
+  from queue.cancellations as request
+  join queue.leases as held on request.job_id = any (held.job_ids)
+  where held.id = any (v_alive || v_busy)
     -- The job may have come back and run under another lease by now.
-    where not exists (
-      select from queue.runs as run where run.job_id = request.job_id and run.lease_id = extended.id
-    )
-  )
-  select (select array_agg(extended.id) from extended),
-    (select json_agg(json_build_array(wanted.lease_id::text, wanted.job_id::text)) from wanted)
-  into v_alive, v_cancelled;
+    and not exists (
+      select from queue.runs as run where run.job_id = request.job_id and run.lease_id = held.id
+    );
   return json_build_object(
     'alive', (select coalesce(json_agg(alive.id::text), '[]') from unnest(v_alive) as alive (id)),
+    'busy', (select coalesce(json_agg(busy.id::text), '[]') from unnest(v_busy) as busy (id)),
     'cancelled', coalesce(v_cancelled, '[]'),
     'expires_at', queue.epoch_ms(v_expires_at),
     'now', queue.epoch_ms(v_now)
@@ -274,7 +277,7 @@ begin
 end;
 $$;
 comment on function queue.extend_leases is
-  'Pushes the end of live leases forward; tells which are alive and which of their jobs somebody asked to cancel.';
+  'Pushes the end of live leases forward; tells which are alive, which somebody else holds locked, so that they keep their end, and which of their jobs somebody asked to cancel.';
 
 create function queue.epoch_ms(p_at timestamptz)
 returns bigint

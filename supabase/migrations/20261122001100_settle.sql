@@ -2,7 +2,8 @@
 -- that the rescuer can't pass between, and a job that already has a run under this lease is refused.
 --   processing -> completed | failed | cancelled | scheduled (retry, snooze) | pending (release)
 --
--- Locks: leases in id order, then children's tokens.
+-- Locks: leases in id order, then children's tokens. A worker's call takes only the leases that nobody else holds: it tells of many, and
+-- whoever holds one of them (a cancellation, a completion in an application's transaction) must not keep the others waiting.
 
 -- delay = base * 2^retries, capped; p_jitter of it is random, so that retries of one outage don't come together.
 create function queue.backoff_ms(
@@ -67,18 +68,24 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
+  if p_worker is null then
+    return (
+      select array_agg(held.id) from (
+        select lease.id from queue.leases as lease where lease.id = any (p_lease_ids) order by lease.id for update
+      ) as held
+    );
+  end if;
   return (
     select array_agg(held.id) from (
       select lease.id from queue.leases as lease
-      where lease.id = any (p_lease_ids)
-        and (p_worker is null or (lease.worker_id = p_worker and not lease.is_handed_over))
-      order by lease.id for update
+      where lease.id = any (p_lease_ids) and lease.worker_id = p_worker and not lease.is_handed_over
+      order by lease.id for update skip locked
     ) as held
   );
 end;
 $$;
 comment on function queue.lock_leases is
-  'Locks live leases, of any worker or those that one still has in its own hands, in id order; returns those that are alive.';
+  'Locks live leases in id order and returns those that are alive: of any worker, waiting for each, or those that one still has in its own hands, without those that somebody else holds.';
 
 -- Leases whose jobs all ended go. p_counts: how many ended just now; a lease settled whole needs no second look,
 -- and another is looked at only once its last job has ended.
@@ -225,9 +232,9 @@ comment on function queue.complete_many is 'processing -> completed for jobs of 
 -- p_elapsed_ms and p_results hold an entry for each job of the first lease in its order, then of the second, and so on. If one of
 -- the jobs has ended already under its lease, the insert is a unique_violation, and the caller has to name the jobs.
 create function queue.complete_leases(
-  p_lease_ids bigint[], p_sizes integer[], p_elapsed_ms integer[], p_results json, p_worker integer
+  p_lease_ids bigint[], p_sizes integer[], p_elapsed_ms integer[], p_results json, p_worker integer,
+  out o_lost bigint[], out o_busy bigint[]
 )
-returns bigint[]
 language plpgsql
 volatile
 set search_path = ''
@@ -241,7 +248,6 @@ declare
   v_results json[];
   v_lease record;
   v_done bigint[];
-  v_lost bigint[];
 begin
   if p_results is not null then
     v_results := array(select given.value from json_array_elements(p_results) as given (value));
@@ -256,7 +262,7 @@ begin
     order by given.position
   loop
     if not v_lease.is_held then
-      v_lost := v_lost || v_lease.id;
+      o_lost := o_lost || v_lease.id;
       continue;
     end if;
     insert into queue.runs (
@@ -271,10 +277,17 @@ begin
     ) as part (job_id, attempt, elapsed_ms, result);
     v_done := v_done || v_lease.job_ids;
   end loop;
-  delete from queue.leases as lease where lease.id = any (v_alive) and lease.id <> all (coalesce(v_lost, '{}'));
+  delete from queue.leases as lease where lease.id = any (v_alive) and lease.id <> all (coalesce(o_lost, '{}'));
+  if o_lost is not null then
+    o_busy := array(
+      select lease.id from queue.leases as lease
+      where lease.id = any (o_lost) and lease.id <> all (coalesce(v_alive, '{}'))
+        and lease.worker_id = p_worker and not lease.is_handed_over
+    );
+    o_lost := array(select lost.id from unnest(o_lost) as lost (id) where lost.id <> all (o_busy));
+  end if;
   perform queue.after_completion(v_done);
-  return v_lost;
 end;
 $$;
 comment on function queue.complete_leases is
-  'processing -> completed for all jobs of these leases; returns the leases that were lost. Raises unique_violation when a job had ended before.';
+  'processing -> completed for all jobs of these leases; returns the leases that were lost, and those that somebody else holds locked. Raises unique_violation when a job had ended before.';

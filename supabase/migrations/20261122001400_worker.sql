@@ -50,6 +50,11 @@ security definer
 set search_path = ''
 as $$
 begin
+  perform from queue.workers as worker where worker.id = p_worker for no key update skip locked;
+  if not found then
+    -- Somebody else may hold the row at this moment.
+    return exists (select from queue.workers as worker where worker.id = p_worker);
+  end if;
   -- The last sign of life tells by how much the clock was set back: it is not written over before that was made use of.
   if (select worker.seen_at from queue.workers as worker where worker.id = p_worker) > queue.clock() then
     perform queue.follow_clock();
@@ -57,7 +62,7 @@ begin
   update queue.workers as worker
   set seen_at = queue.clock(), details = coalesce(p_details, worker.details)
   where worker.id = p_worker;
-  return found;
+  return true;
 end;
 $$;
 comment on function queue.heartbeat_worker is 'A worker''s sign of life; false when its row was pruned and it must register again.';
@@ -93,7 +98,7 @@ begin
   perform queue.settle((
     select jsonb_agg(jsonb_build_object('lease', lease.id, 'id', lease.job_ids[1], 'outcome', 'released'))
     from queue.leases as lease where lease.worker_id = p_worker and lease.is_offered
-  ));
+  ), p_worker);
   update queue.workers as worker
   set is_registered = false, seen_at = queue.clock()
   where worker.id = p_worker;
@@ -120,10 +125,12 @@ begin
   -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.
   perform set_config('synchronous_commit', 'off', true);
   if p_accept is not null then
+    perform from queue.leases as lease
+    where lease.id = p_accept and lease.worker_id = p_worker for no key update skip locked;
+    v_is_alive := found;
     update queue.leases as lease
     set is_offered = false, expires_at = greatest(lease.expires_at, queue.clock() + p_lease_ms * interval '1 millisecond')
-    where lease.id = p_accept and lease.worker_id = p_worker;
-    v_is_alive := found;
+    where v_is_alive and lease.id = p_accept and lease.worker_id = p_worker;
   end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
   if p_channel is not null then
@@ -190,7 +197,7 @@ begin
     select coalesce(jsonb_agg(jsonb_build_object('lease', lease.id, 'id', held.job_id, 'outcome', 'released')), '[]')
     from queue.leases as lease, unnest(lease.job_ids) as held (job_id)
     where lease.id = any (p_lease_ids) and lease.worker_id = p_worker and not lease.is_handed_over
-  ));
+  ), p_worker);
   return v_count;
 end;
 $$;
@@ -270,6 +277,7 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set lock_timeout = '200ms'
 set enable_seqscan = off
 set jit = off
 as $$
@@ -278,7 +286,7 @@ declare
 begin
   -- Locked, so that a lost lease can't write after its rescue.
   perform from queue.leases as lease
-  where lease.id = v_lease_id and p_job_id = any (lease.job_ids) for share;
+  where lease.id = v_lease_id and p_job_id = any (lease.job_ids) for key share;
   if not found or exists (
     select from queue.runs as run where run.job_id = p_job_id and run.lease_id = v_lease_id
   ) then
@@ -296,6 +304,11 @@ begin
     perform queue.broadcast_progress(p_job_id);
   end if;
   return true;
+exception
+  when lock_not_available then
+    -- Somebody else holds the lease, or writes this job's progress in a transaction of his own. Progress is news, not truth.
+    return true;
 end;
 $$;
-comment on function queue.report is 'Stores the progress of a running job; false when the lease was lost.';
+comment on function queue.report is
+  'Stores the progress of a running job; false when the lease was lost. Leaves it out where it would have to wait for somebody.';

@@ -3,7 +3,7 @@
 --
 -- Who finds nothing to claim looks for leases that ran out: processing -> pending, failed or cancelled.
 --
--- Locks: leases in id order, children's tokens, then tokens of the claim or expired leases, with skip locked.
+-- Locks: leases in id order, children's tokens, then tokens of the claim or expired leases, all with skip locked.
 
 -- A worker whose answer got lost settles again: what stands already as it wanted is not refused.
 create function queue.was_settled(p_lease_id bigint, p_job_id bigint, p_outcome text)
@@ -25,6 +25,25 @@ begin
 end;
 $$;
 comment on function queue.was_settled is 'True when this attempt has ended in this way already.';
+
+-- A lease that somebody else held when this call came by still has the job: its end is told again later.
+create function queue.is_unsettled(p_lease_id bigint, p_job_id bigint, p_worker integer)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return exists (
+    select from queue.leases as lease
+    where lease.id = p_lease_id and lease.worker_id = p_worker and not lease.is_handed_over
+      and p_job_id = any (lease.job_ids)
+  ) and not exists (
+    select from queue.runs as run where run.job_id = p_job_id and run.lease_id = p_lease_id
+  );
+end;
+$$;
+comment on function queue.is_unsettled is 'True while this worker''s lease holds the job and the attempt has not ended.';
 
 -- Two looks around the caller's own number: its own leases are most of what the index holds, dead entries included.
 create function queue.is_alone(p_worker integer)
@@ -91,7 +110,10 @@ declare
   v_rest_leases bigint[];
   v_rest_ids bigint[];
   v_statuses json;
+  v_whole record;
   v_lost_wholes bigint[];
+  v_whole_busy bigint[];
+  v_busy json;
   v_is_settling boolean := p_whole_leases is not null or p_done_ids is not null or p_rest is not null;
   v_jobs json;
   v_may_run_once boolean := false;
@@ -102,16 +124,11 @@ declare
   v_is_cut boolean := false;
   v_now timestamptz;
 begin
-  -- All leases of this call are locked at once and in id order: its parts may name them crosswise.
-  if (p_whole_leases is not null)::integer + (p_done_ids is not null)::integer
-    + (jsonb_array_length(p_rest) > 0)::integer > 1
-  then
-    perform queue.lock_leases(p_whole_leases || p_done_leases || array(
-      select item.lease from jsonb_to_recordset(p_rest) as item (lease bigint)));
-  end if;
   if p_whole_leases is not null then
-    v_lost_wholes := queue.complete_leases(
+    v_whole := queue.complete_leases(
       p_whole_leases, p_whole_sizes, p_whole_elapsed_ms, p_whole_results, p_worker);
+    v_lost_wholes := v_whole.o_lost;
+    v_whole_busy := v_whole.o_busy;
   end if;
   if cardinality(p_done_ids) > 0 then
     select * into v_done from queue.complete_many(
@@ -186,8 +203,14 @@ begin
   end if;
 
   if v_lost_ids is not null then
-    select json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)) into v_refused
-    from unnest(v_lost_leases, v_lost_ids) as lost (lease_id, job_id);
+    select
+      coalesce(json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)) filter (where not lost.is_busy), '[]'),
+      json_agg(json_build_array(lost.lease_id::text, lost.job_id::text)) filter (where lost.is_busy)
+    into v_refused, v_busy
+    from (
+      select given.*, queue.is_unsettled(given.lease_id, given.job_id, p_worker) as is_busy
+      from unnest(v_lost_leases, v_lost_ids) as given (lease_id, job_id)
+    ) as lost;
   end if;
   if v_rest_ids is not null then
     select coalesce(json_object_agg(token.id::text,
@@ -204,13 +227,14 @@ begin
     end if;
   end if;
   return json_build_object(
-    'refused', v_refused, 'lost', v_lost_wholes::text[], 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,
+    'refused', v_refused, 'lost', v_lost_wholes::text[], 'busy_leases', v_whole_busy::text[], 'busy', v_busy, 'statuses', coalesce(v_statuses, '{}'), 'retry_in_ms', v_retries,
     'now', queue.epoch_ms(queue.clock()), 'expires_at', queue.epoch_ms(v_expires_at),
     'jobs', v_jobs, 'is_cut', v_is_cut, 'mark', v_mark, 'next_due_in_ms', v_next_due_in_ms,
+    'has_children_left', v_is_settling and exists (select from queue.fanouts),
     -- There is more than was taken, and no other worker has claimed within the last second.
     'is_alone', v_is_alone
   );
 end;
 $$;
 comment on function queue.advance is
-  'Settles finished jobs and claims the next in one commit. Answers which settlements were refused because their lease was lost, what became of the others, the claimed jobs, and where to go on.';
+  'Settles finished jobs and claims the next in one commit. Answers which settlements were refused because their lease was lost, which are to be told again because somebody else holds their lease, what became of the others, the claimed jobs, and where to go on.';

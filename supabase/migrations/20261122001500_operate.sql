@@ -4,7 +4,7 @@
 --   scheduled -> pending                           retry_job
 --   failed | cancelled -> pending                  retry_job, redrive_jobs: with a fresh budget of attempts
 --
--- Locks: the job's lease or token, then children's tokens.
+-- Locks: the job's lease or token, then children's tokens with skip locked. A revival: dead letters in id order, then as hold_ended says.
 
 -- Takes a job's token out of whatever table it stands in.
 create function queue.pull_token(p_job_id bigint, out o_status queue.job_status, out o_attempt smallint)
@@ -77,8 +77,8 @@ begin
     end if;
 
     v_lease_id := queue.live_lease(p_job_id);
-    -- The lease is locked, so that an end in flight either comes first or sees the request.
-    perform from queue.leases as lease where lease.id = v_lease_id for update;
+    -- The lease is locked, so that an end in flight either comes first or sees the request. In this mode its worker can extend it.
+    perform from queue.leases as lease where lease.id = v_lease_id for key share;
     if found and queue.live_lease(p_job_id) = v_lease_id then
       insert into queue.cancellations (job_id, requested_at, requested_by, reason)
       values (p_job_id, queue.clock(), queue.caller_role(), left(p_reason, 8192))
@@ -119,7 +119,7 @@ end;
 $$;
 comment on function queue.put_ready is 'Makes a token in ready for a job that has none.';
 
-create function queue.retry(p_job_id bigint, p_reason text)
+create function queue.retry(p_job_id bigint, p_reason text, p_with_descendants boolean default false)
 returns text
 language plpgsql
 volatile
@@ -132,29 +132,38 @@ declare
   v_attempt smallint;
   v_status queue.job_status;
 begin
+  if p_with_descendants then
+    perform pg_advisory_xact_lock(hashtextextended('millrace.revive_flow', 0));
+  end if;
   delete from queue.scheduled as token where token.id = p_job_id returning token.attempt into v_attempt;
   if found then
     perform queue.record_act(p_job_id, 'expedited', 'scheduled', 'pending', v_attempt, p_reason);
     perform queue.put_ready(p_job_id, v_attempt);
+    if p_with_descendants then
+      perform queue.revive_flow(array[p_job_id], p_reason);
+    end if;
     return 'pending';
   end if;
 
-  -- Ended jobs have no token and no lease to lock: the advisory lock lets only one caller revive the job.
-  perform pg_advisory_xact_lock(hashtextextended('millrace.revive', p_job_id));
   -- A redrive in flight holds the dead letter and comes first.
   perform from queue.dead_letters as dead where dead.job_id = p_job_id for update;
+  -- An ended job has no token and no lease to lock: it is held by its newest run, so that one caller alone revives it.
+  perform queue.hold_ended(array[p_job_id]);
   v_status := queue.status_of(p_job_id);
   if v_status in ('failed', 'cancelled') then
     delete from queue.dead_letters as dead where dead.job_id = p_job_id;
     perform queue.record_act(p_job_id, 'redriven', v_status, 'pending', 0::smallint, p_reason);
     perform queue.put_ready(p_job_id, 0::smallint);
+    if p_with_descendants then
+      perform queue.revive_flow(array[p_job_id], p_reason);
+    end if;
     return 'pending';
   end if;
   return case when v_status in ('pending', 'processing') then v_status::text end;
 end;
 $$;
 comment on function queue.retry is
-  'Runs a job now: a scheduled one without waiting, a failed or cancelled one with a fresh budget. Null when it can''t (blocked, completed, unknown).';
+  'Runs a job now: a scheduled one without waiting, a failed or cancelled one with a fresh budget; with p_with_descendants, what its end cancelled waits for it again. Null when it can''t (blocked, completed, unknown).';
 
 create function queue.find_dead(
   p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz, p_limit integer
@@ -178,7 +187,7 @@ comment on function queue.find_dead is 'Dead letters by id, type, tenant, error 
 
 create function queue.redrive(
   p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz,
-  p_limit integer, p_dry_run boolean, p_reason text
+  p_limit integer, p_dry_run boolean, p_reason text, p_with_descendants boolean default false
 )
 returns table (id bigint, new_id bigint, type text, tenant_id text, failed_at timestamptz, last_error text)
 language plpgsql
@@ -189,13 +198,18 @@ as $$
 #variable_conflict use_column
 declare
   v_dead queue.dead_letters;
+  v_revived bigint[];
   v_ids bigint[] := array(
     select found.job_id
     from queue.find_dead(p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit) as found
   );
 begin
   if not coalesce(p_dry_run, false) then
+    if p_with_descendants then
+      perform pg_advisory_xact_lock(hashtextextended('millrace.revive_flow', 0));
+    end if;
     perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;
+    perform queue.hold_ended(v_ids);
   end if;
   for v_dead in
     select dead.* from queue.dead_letters as dead
@@ -215,6 +229,7 @@ begin
       if exists (select from queue.jobs as job where job.id = v_dead.job_id) then
         perform queue.record_act(v_dead.job_id, 'redriven', 'failed', 'pending', 0::smallint, p_reason);
         perform queue.put_ready(v_dead.job_id, 0::smallint);
+        v_revived := v_revived || v_dead.job_id;
       else
         -- Its partition is gone: the copy in the dead letter becomes a new job.
         select made.id into new_id from queue.enqueue_one(
@@ -227,10 +242,13 @@ begin
     end if;
     return next;
   end loop;
+  if p_with_descendants and v_revived is not null then
+    perform queue.revive_flow(v_revived, p_reason);
+  end if;
 end;
 $$;
 comment on function queue.redrive is
-  'failed -> pending for dead letters that match; with p_dry_run only tells which. new_id differs where the facts had left with their partition.';
+  'failed -> pending for dead letters that match; with p_dry_run only tells which. With p_with_descendants what their ends cancelled waits for them again. new_id differs where the facts had left with their partition.';
 
 create function queue.purge(
   p_ids bigint[], p_type text, p_tenant_id text, p_fingerprint text, p_failed_before timestamptz,

@@ -7,12 +7,12 @@ as $$ select queue.cancel(p_job_id, p_reason); $$;
 comment on function public.cancel_job is
   'Cancels a waiting job at once; asks a running one to stop and answers processing. The status now; null for an unknown job.';
 
-create function public.retry_job(p_job_id bigint, p_reason text default null)
+create function public.retry_job(p_job_id bigint, p_reason text default null, p_with_descendants boolean default false)
 returns text
 language sql volatile security invoker set search_path = ''
-as $$ select queue.retry(p_job_id, p_reason); $$;
+as $$ select queue.retry(p_job_id, p_reason, p_with_descendants); $$;
 comment on function public.retry_job is
-  'Runs a job now: a scheduled one without waiting, a failed or cancelled one with a fresh budget of attempts. The status now; null when it can''t be retried.';
+  'Runs a job now: a scheduled one without waiting, a failed or cancelled one with a fresh budget of attempts; with p_with_descendants also those that were cancelled because of it, after it. The status now; null when it can''t be retried.';
 
 create function public.redrive_jobs(
   p_ids bigint[] default null,
@@ -22,16 +22,17 @@ create function public.redrive_jobs(
   p_failed_before timestamptz default null,
   p_limit integer default 1000,
   p_dry_run boolean default false,
-  p_reason text default null
+  p_reason text default null,
+  p_with_descendants boolean default false
 )
 returns table (id bigint, new_id bigint, type text, tenant_id text, failed_at timestamptz, last_error text)
 language sql volatile security invoker set search_path = ''
 as $$
   select * from queue.redrive(
-    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit, p_dry_run, p_reason);
+    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit, p_dry_run, p_reason, p_with_descendants);
 $$;
 comment on function public.redrive_jobs is
-  'Runs dead letters again, by id, type, tenant, error fingerprint or age, oldest first; a dry run only tells which.';
+  'Runs dead letters again, by id, type, tenant, error fingerprint or age, oldest first; a dry run only tells which. With p_with_descendants the jobs that were cancelled because of them come back too, after them.';
 
 create function public.purge_jobs(
   p_ids bigint[] default null,

@@ -17,10 +17,13 @@ function completeAll(session: TestSql, held: readonly Held[]) {
 /** The fused step: `done` completed, `released` given back. */
 function advance(session: TestSql, done: readonly Held[], released: readonly Held[]) {
   const rest = released.map(({ id, lease }) => ({ lease, id, outcome: "released" }));
-  return session<{ refused: number }[]>`
-    select json_array_length(queue.advance(
-      1, ${done.map(({ lease }) => lease)}::bigint[], ${done.map(({ id }) => id)}::bigint[],
-      ${done.map(() => 1)}::integer[], null, ${JSON.stringify(rest)}::text::jsonb) -> 'refused') as refused`;
+  return session<{ refused: number; busy: number }[]>`
+    select json_array_length(answer -> 'refused') as refused,
+      case json_typeof(answer -> 'busy') when 'array' then json_array_length(answer -> 'busy') else 0 end as busy
+    from queue.workers as worker, queue.advance(
+      worker.id, ${done.map(({ lease }) => lease)}::bigint[], ${done.map(({ id }) => id)}::bigint[],
+      ${done.map(() => 1)}::integer[], null, ${JSON.stringify(rest)}::text::jsonb) as answer
+    where worker.id = (select worker_id from queue.leases where id = ${[...done, ...released][0]?.lease ?? null})`;
 }
 
 function settleAll(session: TestSql, held: readonly Held[]) {
@@ -29,8 +32,8 @@ function settleAll(session: TestSql, held: readonly Held[]) {
 }
 
 function extendAll(session: TestSql, held: readonly Held[], worker: string) {
-  return session`
-    select queue.extend_leases(worker.id, ${held.map(({ lease }) => lease)}::bigint[], 60000)
+  return session<{ answer: { alive: string[]; busy: string[]; cancelled: unknown[] } }[]>`
+    select queue.extend_leases(worker.id, ${held.map(({ lease }) => lease)}::bigint[], 60000) as answer
     from queue.workers as worker where worker.name = ${worker}`;
 }
 
@@ -39,16 +42,18 @@ async function holdTwo(race: Race): Promise<[Held, Held]> {
 }
 
 describeOnEachServer("statements that lock several rows", (context) => {
-  it("bulk completions in opposite orders do not deadlock", () =>
+  it("a bulk completion passes by the lease that somebody else holds, and settles the others", () =>
     withRace(context.db, async (race) => {
       const held = await holdTwo(race);
       await blockLease(race.eve, held[0]);
+      await neverWait(race.ann);
 
-      const forth = await race.untilItWaits(race.ann, completeAll(race.ann, held));
-      const back = await race.untilItWaits(race.bob, completeAll(race.bob, held.toReversed()));
+      const [early] = await completeAll(race.ann, held);
       await race.eve`rollback`;
+      const [late] = await completeAll(race.ann, held);
 
-      await Promise.all([forth.answer, back.answer]);
+      assert.deepEqual(early, { refused: 0, busy: 1 });
+      assert.deepEqual(late, { refused: 0, busy: 0 });
       assert.deepEqual(await race.trail(held[0].id), ["completed>completed"]);
       assert.deepEqual(await race.trail(held[1].id), ["completed>completed"]);
     }));
@@ -66,38 +71,57 @@ describeOnEachServer("statements that lock several rows", (context) => {
       assert.deepEqual(await race.trail(held[1].id), ["failed>scheduled"]);
     }));
 
-  it("extending leases in opposite orders does not deadlock", () =>
-    withRace(context.db, async (race) => {
-      const held = await holdTwo(race);
-      const worker = workerName(context.db.sql);
-      await blockLease(race.eve, held[0]);
-
-      const forth = await race.untilItWaits(race.ann, extendAll(race.ann, held, worker));
-      const back = await race.untilItWaits(
-        race.bob,
-        extendAll(race.bob, held.toReversed(), worker),
-      );
-      await race.eve`rollback`;
-
-      await Promise.all([forth.answer, back.answer]);
-    }));
-
-  it("a worker that settles two leases crosswise does not deadlock with its own heartbeat", () =>
+  it("an extension passes by the lease that somebody else holds, and extends the others", () =>
     withRace(context.db, async (race) => {
       const [low, high] = await holdTwo(race);
       const worker = workerName(context.db.sql);
       await blockLease(race.eve, low);
+      await neverWait(race.ann);
 
-      const heartbeat = await race.untilItWaits(race.ann, extendAll(race.ann, [low, high], worker));
-      const step = await race.untilItWaits(race.bob, advance(race.bob, [high], [low]));
-      await race.eve`rollback`;
+      const [row] = await extendAll(race.ann, [high, low], worker);
 
-      await heartbeat.answer;
-      const [row] = await step.answer;
-      assert.equal(row?.refused, 0);
+      assert.deepEqual([row?.answer.alive, row?.answer.busy], [[high.lease], [low.lease]]);
     }));
 
-  it("parents that end crosswise for two common children do not deadlock", () =>
+  it("a request to cancel that is not committed keeps its job from ending, and nothing else", () =>
+    withRace(context.db, async (race) => {
+      const [wanted, other] = await holdTwo(race);
+      const worker = workerName(context.db.sql);
+      await neverWait(race.ann);
+      await race.eve`begin`;
+      await race.eve`select public.cancel_job(${wanted.id})`;
+
+      const [beside] = await extendAll(race.ann, [wanted, other], worker);
+      const [early] = await advance(race.ann, [other], [wanted]);
+      await race.eve`commit`;
+      const [after] = await extendAll(race.ann, [wanted], worker);
+      const [late] = await advance(race.ann, [], [wanted]);
+
+      assert.deepEqual(beside?.answer.alive, [wanted.lease, other.lease]);
+      assert.deepEqual(
+        [early, late],
+        [
+          { refused: 0, busy: 1 },
+          { refused: 0, busy: 0 },
+        ],
+      );
+      assert.deepEqual(after?.answer.cancelled, [[wanted.lease, wanted.id]]);
+      assert.deepEqual(await race.trail(other.id), ["completed>completed"]);
+      assert.deepEqual(await race.trail(wanted.id), ["released>cancelled"]);
+    }));
+
+  it("a request to cancel reaches the worker though somebody else holds the lease", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold();
+      await race.bob`select public.cancel_job(${held.id})`;
+      await blockLease(race.eve, held);
+
+      const [row] = await extendAll(race.ann, [held], workerName(context.db.sql));
+
+      assert.deepEqual(row?.answer.cancelled, [[held.lease, held.id]]);
+    }));
+
+  it("parents that end crosswise for two common children do not wait for each other", () =>
     withRace(context.db, async (race) => {
       const [one, two] = await holdTwo(race);
       const parents = [one.id, two.id];
@@ -105,21 +129,71 @@ describeOnEachServer("statements that lock several rows", (context) => {
         await race.enqueue({ parents }),
         await race.enqueue({ parents, runAnyway: true }),
       ];
+      for (const session of [race.ann, race.bob]) await neverWait(session);
       await race.eve`begin`;
       await race.eve`select from queue.waiting where id = ${children[0] ?? "0"} for update`;
 
-      const completion = await race.untilItWaits(race.ann, completeAll(race.ann, [one]));
-      const failure = await race.untilItWaits(
-        race.bob,
-        race.bob`select queue.settle_one(${two.lease}, ${two.id}, 'discarded')`,
-      );
+      await completeAll(race.ann, [one]);
+      await race.bob`select queue.settle_one(${two.lease}, ${two.id}, 'discarded')`;
+      const between = await Promise.all(children.map(race.status));
       await race.eve`rollback`;
+      await race.bob`select queue.maintain()`;
 
-      await Promise.all([completion.answer, failure.answer]);
+      assert.deepEqual(between, ["blocked", "pending"]);
       assert.deepEqual(await Promise.all(children.map(race.status)), ["cancelled", "pending"]);
     }));
 
-  it("of two sweeps over the same racing edges one goes on and neither waits for the other", () =>
+  it("cascades that meet from two sides do not wait for each other", () =>
+    withRace(context.db, async (race) => {
+      const [a, b] = [await race.enqueue(), await race.enqueue()];
+      const n = await race.enqueue({ parents: [a] });
+      const m = await race.enqueue({ parents: [n, b] });
+      const o = await race.enqueue({ parents: [a, m] });
+      for (const session of [race.ann, race.bob]) await neverWait(session);
+      await race.eve`begin`;
+      await race.eve`select from queue.dependencies where parent_id = ${n} and child_id = ${m} for update`;
+
+      await race.ann`begin`;
+      await race.ann`select public.cancel_job(${a})`;
+      await race.bob`select public.cancel_job(${b})`;
+      await race.ann`commit`;
+      await race.eve`rollback`;
+      await race.bob`select queue.maintain()`;
+
+      const trails = await Promise.all([a, b, n, m, o].map(race.trail));
+      assert.deepEqual(trails, Array(5).fill(["cancelled>cancelled"]));
+    }));
+
+  it("an enqueue that waits for one parent's token does not deadlock with the cancellation of another", () =>
+    withRace(context.db, async (race) => {
+      const parent = await race.enqueue();
+      const child = await race.enqueue({ parents: [parent] });
+      const [scheduled] = await race.eve<{ id: string }[]>`
+        select public.enqueue_job(${race.type}, p_scheduled_at => now() + interval '1 day')::text as id`;
+      assert.ok(scheduled);
+      await neverWait(race.ann);
+      await race.eve`begin`;
+      await race.eve`select from queue.scheduled where id = ${scheduled.id} for update`;
+
+      const late = await race.untilItWaits(
+        race.bob,
+        race.bob<{ id: string }[]>`
+          select public.enqueue_job(
+            ${race.type}, p_depends_on => ${[child, scheduled.id, parent]}::bigint[])::text as id`,
+      );
+      await race.ann`select public.cancel_job(${parent})`;
+      await race.eve`rollback`;
+      const [grandchild] = await late.answer;
+      await race.ann`select queue.maintain()`;
+
+      const ids = [parent, child, grandchild?.id ?? "none", scheduled.id];
+      assert.deepEqual(await Promise.all(ids.map(race.status)), [
+        ...Array(3).fill("cancelled"),
+        "scheduled",
+      ]);
+    }));
+
+  it("of two sweeps over the same racing edges neither waits, for the other or for a stranger", () =>
     withRace(context.db, async (race) => {
       const held = await holdTwo(race);
       await race.ann`begin`;
@@ -127,15 +201,19 @@ describeOnEachServer("statements that lock several rows", (context) => {
       const late = await race.enqueue({ by: race.ann, parents: [held[1].id] });
       await completeAll(race.bob, held);
       await race.ann`commit`;
+      for (const session of [race.ann, race.bob]) await neverWait(session);
       await race.eve`begin`;
       await race.eve`select from queue.dependencies where child_id = ${early} for update`;
 
-      const first = await race.untilItWaits(race.ann, race.ann`select queue.sweep_racing()`);
-      await neverWait(race.bob);
+      await race.ann`begin`;
+      await race.ann`select queue.sweep_racing()`;
       await race.bob`select queue.sweep_racing()`;
+      await race.ann`commit`;
+      const between = [await race.status(early), await race.status(late)];
       await race.eve`rollback`;
+      await race.bob`select queue.sweep_racing()`;
 
-      await first.answer;
+      assert.deepEqual(between, ["blocked", "pending"]);
       assert.deepEqual([await race.status(early), await race.status(late)], ["pending", "pending"]);
     }));
 

@@ -17,8 +17,9 @@ const WRITES = [
         bob`select queue.settle_one(${lease}, ${id}, ${outcome}, '{"delay_ms": 5}') as answer`,
     }),
   ),
-  { name: "extend_leases", lost: "[]", write: extend },
-  { name: "report_progress", lost: false, write: report },
+  // These two wait for nobody.
+  { name: "extend_leases", lost: "[]", waits: false, write: extend },
+  { name: "report_progress", lost: false, waits: false, write: report },
 ];
 
 function complete({ bob }: Race, { id, lease }: { id: string; lease: string }) {
@@ -40,22 +41,23 @@ function report({ bob }: Race, { id, lease }: { id: string; lease: string }) {
 }
 
 describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
-  for (const { name, lost, write } of WRITES) {
-    it(`${name} waits for a rescue that has not committed, and is refused after it`, () =>
-      withRace(context.db, async (race) => {
-        const held = await race.hold({ seconds: 1 });
-        await context.db.advance(LATE);
-        await race.ann`begin`;
-        await race.ann`select public.cleanup_stuck_jobs()`;
+  for (const { name, lost, waits = true, write } of WRITES) {
+    if (waits)
+      it(`${name} waits for a rescue that has not committed, and is refused after it`, () =>
+        withRace(context.db, async (race) => {
+          const held = await race.hold({ seconds: 1 });
+          await context.db.advance(LATE);
+          await race.ann`begin`;
+          await race.ann`select public.cleanup_stuck_jobs()`;
 
-        const late = await race.untilItWaits(race.bob, write(race, held));
-        await race.ann`commit`;
+          const late = await race.untilItWaits(race.bob, write(race, held));
+          await race.ann`commit`;
 
-        const [row] = await late.answer;
-        assert.equal(row?.["answer"], lost);
-        assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
-        assert.equal(await race.status(held.id), "pending");
-      }));
+          const [row] = await late.answer;
+          assert.equal(row?.["answer"], lost);
+          assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
+          assert.equal(await race.status(held.id), "pending");
+        }));
 
     it(`${name} of a lease that was rescued and claimed again is refused`, () =>
       withRace(context.db, async (race) => {
@@ -72,6 +74,42 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
         assert.equal(await race.status(held.id), "processing");
       }));
   }
+
+  it("extend_leases beside a rescue that has not committed keeps nobody waiting, and extends nothing", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await neverWait(race.bob);
+      await race.ann`begin`;
+      await race.ann`select public.cleanup_stuck_jobs()`;
+
+      const [beside] = await race.bob`
+        select answer -> 'alive' as alive, answer -> 'busy' as busy
+        from queue.workers as worker, queue.extend_leases(worker.id, array[${held.lease}::bigint], 60000) as answer
+        where worker.name = ${workerName(context.db.sql)}`;
+      await race.ann`commit`;
+      const [after] = await extend(race, held);
+
+      assert.deepEqual(beside, { alive: [], busy: [held.lease] });
+      assert.deepEqual(after, { answer: "[]" });
+      assert.deepEqual(await race.trail(held.id), ["lost>pending"]);
+    }));
+
+  it("report_progress beside a rescue that has not committed writes nothing", () =>
+    withRace(context.db, async (race) => {
+      const held = await race.hold({ seconds: 1 });
+      await context.db.advance(LATE);
+      await race.ann`begin`;
+      await race.ann`select public.cleanup_stuck_jobs()`;
+
+      await report(race, held);
+      await race.ann`commit`;
+
+      assert.equal(
+        (await race.bob`select from queue.progress where job_id = ${held.id}`).length,
+        0,
+      );
+    }));
 
   it("the rescuer passes by a job that is being completed, without waiting", () =>
     withRace(context.db, async (race) => {
@@ -161,20 +199,24 @@ describeOnEachServer("the end of an attempt beside the rescuer", (context) => {
       assert.equal(await race.status(held.id), "processing");
     }));
 
-  it("two bulk completions of the same jobs complete each once", () =>
+  it("two bulk completions of the same jobs complete each once, and neither waits for the other", () =>
     withRace(context.db, async (race) => {
       const held = await race.hold();
-      const done = (session: Race["ann"]) => session<{ refused: number }[]>`
-        select json_array_length(queue.advance(
-          1, array[${held.lease}::bigint], array[${held.id}::bigint], array[1], null) -> 'refused') as refused`;
+      const done = (session: Race["ann"]) => session<{ refused: unknown; busy: unknown }[]>`
+        select answer -> 'refused' as refused, answer -> 'busy' as busy
+        from queue.workers as worker, queue.advance(
+          worker.id, array[${held.lease}::bigint], array[${held.id}::bigint], array[1], null) as answer
+        where worker.name = ${workerName(context.db.sql)}`;
+      await neverWait(race.bob);
       await race.ann`begin`;
       await done(race.ann);
 
-      const late = await race.untilItWaits(race.bob, done(race.bob));
+      const [early] = await done(race.bob);
       await race.ann`commit`;
+      const [late] = await done(race.bob);
 
-      const [row] = await late.answer;
-      assert.equal(row?.refused, 0, "what stands already as it wanted is not refused");
+      assert.deepEqual(early, { refused: [], busy: [[held.lease, held.id]] });
+      assert.deepEqual(late, { refused: [], busy: null }, "it stands already as it wanted");
       assert.deepEqual(await race.trail(held.id), ["completed>completed"]);
     }));
 });

@@ -173,7 +173,7 @@ export function rigOf(db: TestDatabase, sql: TestSql = db.sql): Rig {
       await sql`
         with ready as (delete from queue.ready), scheduled as (delete from queue.scheduled),
           waiting as (delete from queue.waiting), edges as (delete from queue.dependencies),
-          bells as (delete from queue.bells), wishes as (delete from queue.cancellations)
+          bells as (delete from queue.bells), fanouts as (delete from queue.fanouts), wishes as (delete from queue.cancellations)
         delete from queue.leases`;
     },
     async crowd() {

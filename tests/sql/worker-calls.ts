@@ -7,6 +7,9 @@ export type AdvanceJob = ClaimedRow;
 export interface Answer {
   readonly lost: string[] | null;
   readonly refused: [lease: string, id: string][];
+  readonly busy_leases: string[] | null;
+  readonly busy: [lease: string, id: string][] | null;
+  readonly has_children_left: boolean;
   readonly statuses: Record<string, string>;
   readonly retry_in_ms: Record<string, number>;
   readonly now: number;

@@ -43,6 +43,7 @@ function push(lane: Lane, types: readonly string[]): void {
     const lease = {
       id: "1",
       deadline: 0,
+      extendedTo: 0,
       attempts: [],
       unsettled: 1,
       completed: 0,

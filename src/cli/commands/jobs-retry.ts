@@ -4,15 +4,22 @@ import type { CliContext, CommandResult } from "../context.ts";
 import { openDatabase } from "../database.ts";
 import { type ActResult, reportActs } from "../output/act-results.ts";
 
+export interface RetryCommandOptions {
+  readonly reason?: string;
+  readonly withDescendants?: boolean;
+}
+
 /** Runs jobs now, or again. */
 export async function retryJobs(
   context: CliContext,
   ids: readonly string[],
-  reason: string | undefined,
+  { reason, withDescendants }: RetryCommandOptions,
 ): CommandResult {
   const { sql } = await openDatabase(context);
   const results: ActResult[] = [];
-  for (const id of ids) results.push(await toResult(sql, id, await retryJob(sql, id, reason)));
+  for (const id of ids) {
+    results.push(await toResult(sql, id, await retryJob(sql, id, reason, withDescendants)));
+  }
   return reportActs(context, results);
 }
 

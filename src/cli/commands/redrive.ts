@@ -15,6 +15,7 @@ export interface RedriveOptions {
   readonly olderThan?: number;
   readonly limit: number;
   readonly reason?: string;
+  readonly withDescendants?: boolean;
 }
 
 /** Small enough that nobody waits for its locks, large enough that round trips don't count. */
@@ -36,7 +37,7 @@ export async function redrive(context: CliContext, options: RedriveOptions): Com
   });
   if (options.yes !== true) return void showPlan(context, found);
 
-  const redriven = await redriveAll(context, sql, found, options.reason);
+  const redriven = await redriveAll(context, sql, found, options);
   if (context.isJson) return void context.terminal.json({ dry_run: false, jobs: redriven });
   const { terminal } = context;
   terminal.line(
@@ -51,7 +52,7 @@ async function redriveAll(
   { terminal, interrupts }: CliContext,
   sql: Sql,
   found: readonly RedrivenJob[],
-  reason: string | undefined,
+  { reason, withDescendants }: RedriveOptions,
 ): Promise<RedrivenJob[]> {
   const redriven: RedrivenJob[] = [];
   const progress = await startProgress(terminal, { label: "redriving", total: found.length });
@@ -64,7 +65,7 @@ async function redriveAll(
         );
       }
       const ids = found.slice(start, start + BATCH).map((job) => job.id);
-      redriven.push(...(await redriveJobs(sql, { ids, limit: BATCH, reason })));
+      redriven.push(...(await redriveJobs(sql, { ids, limit: BATCH, reason, withDescendants })));
       progress.update(redriven.length);
     }
   } finally {
