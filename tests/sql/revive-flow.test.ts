@@ -182,6 +182,26 @@ describeOnEachServer("a flow that comes back with its failed parent", (context) 
     );
   });
 
+  it("a parent that completed and has not freed the child yet does not free it twice", async () => {
+    const { complete, enqueue, fail, sql, start, take } = rigOf(context.db);
+    const [bad, big] = [await enqueue("bad"), await start("big")];
+    await sql`select public.enqueue_jobs((
+      select jsonb_agg(jsonb_build_object('type', 'many', 'depends_on', jsonb_build_array(${big.id}::bigint)))
+      from generate_series(1, 1200)))`;
+    const child = await enqueue("child", { dependsOn: [bad, big.id] });
+    await fail(await take("bad"), "boom", { retryable: false });
+    await complete(big);
+
+    await redrive([bad]);
+    const open = await parents(child);
+    await sql`select queue.sweep_children()`;
+    const between = await statuses(child);
+    await complete(await take("bad"));
+
+    assert.deepEqual([open, between], [[1, [bad]], ["blocked"]]);
+    assert.deepEqual(await statuses(child), ["pending"]);
+  });
+
   it("what is still being cancelled, slice by slice, comes back too", async () => {
     const { complete, enqueue, fail, sql, take } = rigOf(context.db);
     const parent = await enqueue("parent");
