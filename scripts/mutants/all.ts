@@ -3,6 +3,7 @@ import { CLAIM_MUTANTS } from "./claim.ts";
 import { DOORBELL_MUTANTS } from "./doorbell.ts";
 import { EDGE_MUTANTS } from "./edge.ts";
 import { ENQUEUE_MUTANTS } from "./enqueue.ts";
+import { FLOW_MUTANTS } from "./flows.ts";
 import { IDENTITY_MUTANTS } from "./identity.ts";
 import { LOCK_MUTANTS } from "./locks.ts";
 import type { Mutant } from "./mutant.ts";
@@ -17,6 +18,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...IDENTITY_MUTANTS,
   ...SETTLE_MUTANTS,
   ...LOCK_MUTANTS,
+  ...FLOW_MUTANTS,
   ...UPKEEP_MUTANTS,
   ...ENQUEUE_MUTANTS,
   ...OFFER_MUTANTS,

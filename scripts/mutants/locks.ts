@@ -1,4 +1,4 @@
-import { type Mutant, migration, plant, race } from "./mutant.ts";
+import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
 
 const LEASE = migration("lease");
 const SETTLE = migration("settle");
@@ -14,7 +14,10 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "lease-not-locked",
     "the rescuer can pass between the look at a lease and the end of its attempt",
     SETTLE,
-    ["      order by lease.id for update\n    ) as held", "      order by lease.id\n    ) as held"],
+    [
+      "where lease.id = any (p_lease_ids) order by lease.id for update\n",
+      "where lease.id = any (p_lease_ids) order by lease.id\n",
+    ],
     [race("fence")],
   ),
   plant(
@@ -22,47 +25,62 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "bulk settlements lock leases in the order they were given",
     SETTLE,
     [
-      "      order by lease.id for update\n    ) as held",
-      "      order by array_position(p_lease_ids, lease.id) for update\n    ) as held",
+      "where lease.id = any (p_lease_ids) order by lease.id for update\n",
+      "where lease.id = any (p_lease_ids) order by array_position(p_lease_ids, lease.id) for update\n",
     ],
     [race("deadlocks")],
   ),
   plant(
-    "extend-lock-unordered",
-    "heartbeats lock leases in the order they were given",
-    LEASE,
-    [
-      "  order by lease.id for update;",
-      "  order by array_position(p_lease_ids, lease.id) for update;",
-    ],
-    [race("deadlocks")],
+    "settlement-waits-for-leases",
+    "a lease that somebody else holds keeps all other ends of its call waiting",
+    SETTLE,
+    ["order by lease.id for update skip locked", "order by lease.id for update"],
+    [race("deadlocks"), sqlTest("busy-leases")],
   ),
   plant(
-    "advance-locks-in-two-steps",
-    "the fused step locks the leases of its two halves one after the other",
+    "busy-taken-for-lost",
+    "an end whose lease somebody else holds is refused as if the lease were lost",
     ADVANCE,
-    [
-      "(jsonb_array_length(p_rest) > 0)::integer > 1",
-      "(jsonb_array_length(p_rest) > 0)::integer > 9",
-    ],
+    ["queue.is_unsettled(given.lease_id, given.job_id, p_worker) as is_busy", "false as is_busy"],
+    [race("deadlocks"), sqlTest("busy-leases")],
+  ),
+  plant(
+    "extension-waits-for-leases",
+    "a lease that somebody else holds keeps all leases of its worker from being extended",
+    LEASE,
+    ["order by lease.id for no key update skip locked", "order by lease.id for no key update"],
     [race("deadlocks")],
   ),
   plant(
-    "children-locked-in-two-steps",
-    "freed and doomed children are locked one after the other",
-    DEPENDENCIES,
-    [
-      "where token.id = any (v_met || v_doomed) order by token.id for update;",
-      "where token.id = any (v_met) order by token.id for update;",
-    ],
+    "cancel-locks-out-extensions",
+    "a request to cancel that is not committed keeps the lease from being extended",
+    OPERATE,
+    ["where lease.id = v_lease_id for key share;", "where lease.id = v_lease_id for update;"],
     [race("deadlocks")],
   ),
   plant(
-    "several-sweepers",
-    "two sweeps take the same edges and wait for each other",
+    "children-waited-for",
+    "a child that somebody else holds keeps its parent from ending",
     DEPENDENCIES,
-    ["or not pg_try_advisory_xact_lock(hashtextextended('millrace.sweep', 0)) then", "then"],
+    ["order by token.id\n        for update skip locked", "order by token.id\n        for update"],
     [race("deadlocks")],
+  ),
+  plant(
+    "sweep-waits-for-edges",
+    "a sweep waits for an edge that somebody else holds, and all that it has taken waits with it",
+    DEPENDENCIES,
+    ["for update of edge skip locked", "for update of edge"],
+    [race("deadlocks")],
+  ),
+  plant(
+    "children-left-behind",
+    "a child that somebody held when its parent ended waits for ever",
+    DEPENDENCIES,
+    [
+      "if v_is_cut or p_after is not null or v_taken < cardinality(v_children) then",
+      "if v_is_cut or p_after is not null then",
+    ],
+    [race("deadlocks"), race("dependencies")],
   ),
   plant(
     "keys-inserted-unordered",
@@ -106,7 +124,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "a request to cancel does not wait for the attempt's end in flight",
     OPERATE,
     [
-      "perform from queue.leases as lease where lease.id = v_lease_id for update;",
+      "perform from queue.leases as lease where lease.id = v_lease_id for key share;",
       "perform from queue.leases as lease where lease.id = v_lease_id;",
     ],
     [race("cancel")],
@@ -115,7 +133,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     "retry-without-lock",
     "two retries of one job revive it twice",
     OPERATE,
-    ["perform pg_advisory_xact_lock(hashtextextended('millrace.revive', p_job_id));", ""],
+    ["perform queue.hold_ended(array[p_job_id]);", ""],
     [race("revive")],
   ),
   {
@@ -125,7 +143,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
       // Either guard alone keeps the second redrive out: the dead letters' lock, and the look at what was deleted.
       {
         file: OPERATE,
-        from: "    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;\n  end if;\n  for v_dead in",
+        from: "    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;\n    perform queue.hold_ended(v_ids);\n  end if;\n  for v_dead in",
         to: "  end if;\n  for v_dead in",
       },
       { file: OPERATE, from: "      continue when not found;\n", to: "" },

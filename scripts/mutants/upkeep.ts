@@ -73,8 +73,8 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     name: "no-sweep",
     bug: "a child that committed just after its parent's end waits for ever",
     edits: [
-      { file: RESCUE, from: "queue.sweep_racing();", to: "0;" },
-      { file: CONTRACT, from: "perform queue.sweep_racing();", to: "" },
+      { file: migration("maintain"), from: "return queue.sweep_racing();", to: "return 0;" },
+      { file: CONTRACT, from: "exit when queue.sweep_racing() = 0;", to: "exit;" },
     ],
     tests: [race("dependencies")],
   },
@@ -97,7 +97,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
     "a child that should run whatever its parent did is cancelled",
     DEPENDENCIES,
     [
-      "edge.run_anyway or ended.status = 'completed' as is_met",
+      "gone.run_anyway or ended.status = 'completed' as is_met",
       "ended.status = 'completed' as is_met",
     ],
     [sqlTest("dependencies")],
