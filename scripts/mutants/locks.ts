@@ -22,11 +22,11 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
   ),
   plant(
     "bulk-lock-unordered",
-    "bulk settlements lock leases in the order they were given",
+    "bulk settlements lock leases in any order",
     SETTLE,
     [
       "where lease.id = any (p_lease_ids) order by lease.id for update\n",
-      "where lease.id = any (p_lease_ids) order by array_position(p_lease_ids, lease.id) for update\n",
+      "where lease.id = any (p_lease_ids) order by random() for update\n",
     ],
     [race("deadlocks")],
   ),

@@ -22,23 +22,23 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.actor() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
     queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
     queue.bury_blocked() queue.busy_reason() queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked()
-    queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name() queue.check_options()
+    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name() queue.check_options()
     queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share() queue.clear_partition()
     queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs() queue.doorbell()
     queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once() queue.ensure_generation()
     queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead()
     queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access() queue.grant_operator()
-    queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs() queue.hold_quota()
+    queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs() queue.hold_ended() queue.hold_quota()
     queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
     queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
-    queue.is_needed() queue.job_columns() queue.job_ids queue.lane_of() queue.lanes() queue.lease_ids queue.lines()
+    queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines()
     queue.live_lease() queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part()
     queue.maintenance_problems() queue.make_partition() queue.make_tenant_policies() queue.may_sweep()
     queue.move_ids_on() queue.names_of() queue.next_share() queue.note() queue.number_of() queue.offer()
     queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.post_ring()
     queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers() queue.pull_token()
     queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq queue.record_act()
-    queue.refuse_change() queue.rescue() queue.resolve_edges() queue.ring() queue.ring_advice() queue.ring_edge()
+    queue.refuse_change() queue.rescue() queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge()
     queue.rings_id_seq queue.routes_id_seq queue.settle() queue.sign_in() queue.single_job() queue.span()
     queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell() queue.take_fair()
     queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error()
@@ -63,7 +63,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
     queue.other_leases() queue.overview() queue.parent_results() queue.register_worker() queue.report()
-    queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.trigger_worker()
+    queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.sweep_children() queue.trigger_worker()
     queue.unregister_worker() queue.work_due() report_progress() trigger_queue_worker()`,
   "service_role execute": `
     cancel_job() explain_job() pause_queue() purge_jobs() queue.cancel() queue.edge_status() queue.explain()
@@ -71,7 +71,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.stats() queue.status_of() queue_health() queue_stats() redrive_jobs() remove_job_route() resume_queue()
     retry_job() set_job_route()`,
   "service_role select": `
-    queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.generations queue.handovers
+    queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations queue.handovers
     queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p* queue.sweeps
     queue.type_queues queue.user_jobs queue.user_quotas`,
   "service_role select, insert, update": `
@@ -322,6 +322,7 @@ const COLUMN: Readonly<Record<string, string>> = {
   "queue.cancellations": "job_id",
   "queue.dead_letters": "job_id",
   "queue.dependencies": "child_id",
+  "queue.fanouts": "parent_id",
   "queue.generations": "first_lease_id",
   "queue.handovers": "job_id",
   "queue.idempotency_keys": "job_id",
@@ -349,6 +350,7 @@ async function fill(db: TestDatabase, tenant: string): Promise<Set<string>> {
   await sql`select public.set_job_route('routed', p_function => 'routed')`;
   await sql`insert into queue.rings (at, reason) values (queue.clock(), 'tick')`;
   await sql`insert into queue.sweeps values (1, queue.clock()) on conflict do nothing`;
+  await sql`insert into queue.fanouts values (${unwanted.id}, 'cancelled', 0, queue.clock()) on conflict do nothing`;
   await sql`insert into queue.handovers values (nextval('queue.lease_ids'), ${unwanted.id}, 1)`;
   const rows = await sql<
     { id: string }[]

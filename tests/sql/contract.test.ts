@@ -44,7 +44,7 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
     "TABLE(queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint, oldest_pending_seconds double precision)",
   ],
   [
-    `redrive_jobs(${DEAD_LETTER_FILTER})`,
+    `redrive_jobs(${DEAD_LETTER_FILTER}, p_with_descendants boolean = false)`,
     "TABLE(id bigint, new_id bigint, type text, tenant_id text, failed_at timestamptz, last_error text)",
   ],
   ["remove_job_route(p_type text, p_tenants text[] = NULL)", "boolean"],
@@ -53,7 +53,7 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
     "boolean",
   ],
   ["resume_queue(p_queue text)", "boolean"],
-  ["retry_job(p_job_id bigint, p_reason text = NULL)", "text"],
+  ["retry_job(p_job_id bigint, p_reason text = NULL, p_with_descendants boolean = false)", "text"],
   [
     "set_job_route(p_type text, p_function text = NULL, p_url text = NULL, p_tenants text[] = NULL, p_timeout_seconds numeric = NULL, p_headers jsonb = '{}', p_method text = 'POST', p_report_seconds numeric = NULL, p_enabled boolean = true, p_batch integer = 1)",
     "integer",

@@ -69,6 +69,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "settle_one",
       "stats",
       "status_of",
+      "sweep_children",
       "trigger_worker",
       "unregister_worker",
       "work_due",
@@ -86,6 +87,8 @@ describeOnEachServer("of the functions, only these", (context) => {
       "maintain",
       "parse_jobs",
       "post_ring",
+      // Gives up rather than to wait for somebody.
+      "report",
       "take_edge_bell",
       "trigger_worker",
     ]);
@@ -171,6 +174,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.schema_version",
         "queue.settle_by_job",
         "queue.settle_one",
+        "queue.sweep_children",
         "queue.trigger_worker",
         "queue.unregister_worker",
         "queue.work_due",
