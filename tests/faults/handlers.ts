@@ -4,6 +4,7 @@ import {
   defineJob,
   discard,
   type Enqueuer,
+  fail,
   type HandlerContext,
   type Implementation,
   implement,
@@ -88,6 +89,7 @@ async function perform(context: HandlerContext<Plan>, tools: HandlerTools, queue
   if (sighting.attempt === 1) block(input.blockMs);
   if (input.end !== "commit" || sighting.attempt <= input.failures) {
     if (input.end === "return") await enqueueChildren(queue, input, tools);
+    if (sighting.attempt <= input.failures) throw new Error(plannedFailure(sighting));
     return finish(input, sighting);
   }
   await commitWith(async (tx) => {
@@ -103,7 +105,8 @@ async function perform(context: HandlerContext<Plan>, tools: HandlerTools, queue
 }
 
 function finish(plan: Plan, sighting: Sighting): unknown {
-  if (sighting.attempt <= plan.failures) throw new Error(plannedFailure(sighting));
+  // Of a batch one alone may fail, so it is returned; singles throw it.
+  if (sighting.attempt <= plan.failures) return fail(new Error(plannedFailure(sighting)));
   if (plan.end === "discard") return discard(plannedFailure(sighting));
   if (plan.end === "snooze" && Math.random() < 0.7) return snooze("200ms");
   return signatureOf(sighting);

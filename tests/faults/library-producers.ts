@@ -124,13 +124,13 @@ function poolLine(url: string): Line {
     query_timeout: 8_000,
   });
   pool.on("error", () => undefined);
+  pool.on("connect", (client) => client.on("error", () => undefined));
   const queue = createQueue({ sql: pool });
   return {
     queue,
     async transaction(work) {
       const client = await pool.connect();
       let fault: Error | undefined;
-      client.on("error", () => undefined);
       try {
         await client.query("begin");
         await work(queue.with(client));
@@ -148,7 +148,9 @@ function poolLine(url: string): Line {
 }
 
 function postgresLine(url: string): Line {
-  const client = postgres(url, { max: 6, onnotice: () => undefined, connect_timeout: 5 });
+  // Without the look for types, of which postgres.js (3.4) rejects a promise that nobody holds when the connection breaks.
+  const settings = { max: 6, connect_timeout: 5, fetch_types: false };
+  const client = postgres(url, { ...settings, onnotice: () => undefined });
   const queue = createQueue({ sql: client });
   return {
     queue,

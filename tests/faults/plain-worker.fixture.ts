@@ -25,6 +25,7 @@ const pool = new pg.Pool({
   query_timeout: 3_000,
 });
 pool.on("error", () => undefined);
+pool.on("connect", (client) => client.on("error", () => undefined));
 let isStopping = false;
 process.once("SIGTERM", () => {
   isStopping = true;
@@ -41,7 +42,6 @@ async function perform({ id, type, tenant_id, lease_id, attempt, payload }: Row)
     return;
   }
   const client = await pool.connect();
-  client.on("error", () => undefined);
   let fault: Error | undefined;
   try {
     await client.query("begin");

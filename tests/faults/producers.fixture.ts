@@ -9,12 +9,12 @@ import { runShuffledProducer, runSqlProducer } from "./sql-producers.ts";
 
 const [, , folder = "", seed = "", leaseMs = "", perMinute = "", ...members] = process.argv;
 
-process.on("uncaughtException", (error: unknown) => {
+process.on("uncaughtException", (error: unknown, origin) => {
   if (isDriverFault(error)) {
     console.log("driver fault");
     return;
   }
-  console.error(error);
+  console.error(origin, error);
   process.exit(1);
 });
 

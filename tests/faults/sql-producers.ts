@@ -19,6 +19,7 @@ export async function runSqlProducer(tools: ProducerTools): Promise<void> {
     query_timeout: STATEMENT_MS,
   });
   pool.on("error", () => undefined);
+  pool.on("connect", (client) => client.on("error", () => undefined));
   const loop = async (): Promise<void> => {
     while (!tools.isOver()) {
       await producer.pause(500);
@@ -39,7 +40,6 @@ async function sqlTransaction(producer: Producer, pool: pg.Pool): Promise<void> 
     .call("sql", noncesOf([...kept, ...undone]), async () => {
       const client = await pool.connect();
       let fault: Error | undefined;
-      client.on("error", () => undefined);
       try {
         await client.query("begin");
         const told: Acknowledgement[] = [];
@@ -80,7 +80,8 @@ async function bySql(client: pg.PoolClient, { job, plan, options }: Draft) {
 /** Writes jobs in another order than their ids, and large numbers of idle ones; repeats what was not acknowledged, by its keys. */
 export async function runShuffledProducer(tools: ProducerTools, perMinute: number): Promise<void> {
   const producer = new Producer(tools);
-  const open = (): TestSql => connect(tools.url, { max: 4, connect_timeout: 5 });
+  const open = (): TestSql =>
+    connect(tools.url, { max: 4, connect_timeout: 5, fetch_types: false });
   let sql = open();
   let calls = 0;
   const repeat = async (

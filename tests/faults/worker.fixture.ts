@@ -31,7 +31,9 @@ async function open(): Promise<Handle> {
   }
   if (way === "postgres") {
     const { default: postgres } = await import("postgres");
-    const client = postgres(url, { max: 8, onnotice: () => undefined, connect_timeout: 5 });
+    // Without the look for types, of which postgres.js (3.4) rejects a promise that nobody holds when the connection breaks.
+    const settings = { max: 8, connect_timeout: 5, fetch_types: false };
+    const client = postgres(url, { ...settings, onnotice: () => undefined });
     return { sql: client, close: () => client.end({ timeout: 1 }) };
   }
   const sql = connect(url, { applicationName: member, pooled: way === "pooled" });
