@@ -19,8 +19,8 @@ export interface Audit {
   readonly attemptsBegun: number;
   /** Attempts that ran and left no trace, because the server forgot their claim: by a crash, or because a standby took over. */
   readonly attemptsForgotten: number;
-  /** Losses that cost an attempt though no handler began, by workers that were killed or stood still. */
-  readonly chargedUnseenByTheDead: number;
+  /** Losses that cost an attempt though no handler began: of workers that were killed, and of callers that have nothing but SQL. */
+  readonly chargedUnseen: number;
   /** What is wrong; empty when all is well. */
   readonly faults: readonly string[];
 }
@@ -33,7 +33,7 @@ interface Row {
 export async function audit(
   sql: TestSql,
   books: Books,
-  fleet: Pick<Fleet, "kills">,
+  fleet: Pick<Fleet, "kills" | "members">,
   servers: Pick<Servers, "failovers" | "crashes">,
 ): Promise<Audit> {
   const rows = await sql<Row[]>`
@@ -50,7 +50,7 @@ export async function audit(
 
   const told = [...books.told].map(([nonce, { id }]) => ({ nonce, id }));
   const strangers = await findStrangers(sql, told, books.sightings);
-  const ends = await findWrongEnds(sql, books, fleet, servers.crashes);
+  const ends = await findWrongEnds(sql, books, fleet, servers);
   const statuses = await sql<{ status: string; count: number }[]>`
     select status, count(*)::integer as count from public.job_queue group by status`;
 
@@ -64,7 +64,7 @@ export async function audit(
     forgottenByFailover: absent.length - lost.length,
     attemptsBegun: books.sightings.length,
     attemptsForgotten: ends.attemptsForgotten,
-    chargedUnseenByTheDead: ends.chargedUnseenByTheDead,
+    chargedUnseen: ends.chargedUnseen,
     faults: [
       ...count(lost, "acknowledged jobs lost", name),
       ...count(undone, "jobs of rolled back transactions there", ({ nonce }) => nonce),

@@ -74,7 +74,7 @@ export function makePlan(random: Random, leaseMs: number, { nonce, ...facts }: P
     ["commit", facts.type === BATCH.type ? 0 : 0.4],
   ];
   return identify(nonce, facts, {
-    ms: chance(0.02) ? leaseMs * 1.5 * random() : 40 * random(),
+    ms: chance(0.04) ? leaseMs * 1.5 * random() : 40 * random(),
     failures: chance(0.08) ? 1 + Math.floor(random() * 2) : 0,
     blockMs: isSingle && chance(0.002) ? leaseMs * 1.3 : 0,
     reports: chance(0.15),
