@@ -49,6 +49,8 @@ export interface FaultyProxy {
   failReplies(error: FatalMessage, strikes?: Strikes): number;
   /** Answers every new connection with this error; undefined ends it. */
   failNew(error: FatalMessage | undefined): void;
+  /** The server's side of connections that fell silent ends at last, as by its keep-alive. */
+  buryDead(): void;
   /** Leads new connections to another server from now on. Open ones stay where they are. */
   retarget(url: string): void;
   /** Cuts everything and ends. */
@@ -138,6 +140,9 @@ export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
       }, strikes),
     failNew(error) {
       failsNew = error;
+    },
+    buryDead() {
+      for (const link of links) if (link.isSwallowed) link.far.resetAndDestroy();
     },
     retarget(url) {
       to = hostOf(url);

@@ -1,0 +1,173 @@
+import type { TestSql } from "../support/connect.ts";
+import type { Books } from "./books.ts";
+import { count } from "./count.ts";
+import type { Fleet } from "./fleet.ts";
+import type { Servers } from "./servers.ts";
+
+interface Ends {
+  readonly attemptsForgotten: number;
+  readonly chargedUnseen: number;
+  readonly faults: readonly string[];
+}
+
+interface Found {
+  readonly id: string;
+  readonly detail: string;
+}
+
+/** A run with what the next one says of its charge. */
+interface Run {
+  readonly id: string;
+  readonly lease: string;
+  readonly outcome: string;
+  readonly worker: string | null;
+  readonly is_charged: boolean;
+}
+
+/** A crash may be noticed a little before it is noted. */
+const SLACK_MS = 1_000;
+
+/** How attempts and jobs ended, against what handlers saw and what plans say. */
+export async function findWrongEnds(
+  sql: TestSql,
+  { sightings }: Books,
+  { kills, members }: Pick<Fleet, "kills" | "members">,
+  { crashes, failovers }: Pick<Servers, "crashes" | "failovers">,
+): Promise<Ends> {
+  const runs = await sql<Run[]>`
+    select run.job_id::text as id, run.lease_id::text as lease, run.outcome::text, worker.name as worker,
+      run.to_status = 'failed' or coalesce(lead(run.attempt) over trail, token.attempt + 1, run.attempt + 1) > run.attempt as is_charged
+    from queue.runs as run
+    left join queue.workers as worker on worker.id = run.worker_id
+    left join (
+      select id, attempt from queue.ready union all select id, attempt from queue.scheduled
+    ) as token on token.id = run.job_id
+    where run.worker_id is not null
+    window trail as (partition by run.job_id order by run.lease_id)`;
+  const recorded = new Set(runs.map(({ id, lease }) => `${id}/${lease}`));
+  const begun = new Set(sightings.map(({ id, lease }) => `${id}/${lease}`));
+  const there = new Set(
+    (await sql<{ id: string }[]>`select id::text from queue.jobs`).map(({ id }) => id),
+  );
+
+  const unrecorded = sightings.filter(
+    ({ id, lease }) => there.has(id) && !recorded.has(`${id}/${lease}`),
+  );
+  const lastCrash = Math.max(0, ...crashes);
+  const untold = unrecorded.filter(({ at }) => at > lastCrash + SLACK_MS);
+
+  const unseen = runs.filter(({ id, lease }) => !begun.has(`${id}/${lease}`));
+  const unbegun = unseen.filter(({ outcome }) => outcome !== "lost" && outcome !== "released");
+  const charged = unseen.filter(({ outcome, is_charged }) => outcome === "lost" && is_charged);
+  const dead = new Set(kills.map(({ member, pid }) => `${member} ${pid}`));
+  const plain = new Set(members.filter(({ way }) => way === "sql").map(({ name }) => name));
+  // Of a worker that died nobody knows what it had begun; and who has nothing but SQL can't tell that an answer never came.
+  const isExcused = ({ worker }: Run): boolean => {
+    const [member = "", pid = ""] = (worker ?? "").split(" ");
+    return plain.has(member) || dead.has(`${member} ${pid}`);
+  };
+  const chargedAlive = charged.filter((run) => !isExcused(run));
+  const remembered = sightings.filter(
+    ({ at }) => !failovers.some((failover) => at > failover.knownUntil && at < failover.at),
+  );
+
+  const nameRun = ({ id, lease, worker }: Run): string => `job ${id}, lease ${lease} of ${worker}`;
+  const name = ({ id, detail }: Found): string => `job ${id} (${detail})`;
+  return {
+    attemptsForgotten: unrecorded.length - untold.length,
+    chargedUnseen: charged.length - chargedAlive.length,
+    faults: [
+      ...count(
+        untold,
+        "attempts that left no trace",
+        ({ id, lease }) => `job ${id}, lease ${lease}`,
+      ),
+      ...count(unbegun, "ends of attempts that never began", nameRun),
+      ...count(chargedAlive, "attempts charged that never began", nameRun),
+      ...count(await endedTwice(sql), "jobs that ended twice", name),
+      ...count(
+        await wrongEffects(sql),
+        "effects without their completion or the other way round",
+        name,
+      ),
+      ...count(
+        await wrongChildren(sql),
+        "completions without their children or the other way round",
+        name,
+      ),
+      ...count(await wrongDeadLetters(sql), "dead letters that are not the job's own fault", name),
+      ...count(await tooManyAttempts(sql), "jobs with more attempts than they have", name),
+      ...count(await begunTwice(sql, remembered), "jobs without retries that began twice", name),
+    ],
+  };
+}
+
+function endedTwice(sql: TestSql): Promise<Found[]> {
+  return sql<Found[]>`
+    select step.job_id::text as id, step.before || ' then ' || step.outcome as detail from (
+      select run.job_id, run.outcome, lag(run.to_status) over (partition by run.job_id order by run.lease_id) as before
+      from queue.runs as run
+    ) as step
+    where step.before in ('completed', 'failed', 'cancelled') and step.outcome <> 'redriven'`;
+}
+
+/** A row of the ledger if and only if the job completed, one, and with the job's own nonce. */
+function wrongEffects(sql: TestSql): Promise<Found[]> {
+  return sql<Found[]>`
+    select coalesce(job.id, effect.job_id)::text as id,
+      format('%s, %s rows by %s', coalesce(job.status, 'gone'), coalesce(effect.n, 0), effect.nonces) as detail
+    from (select id, status, payload #>> '{who,nonce}' as nonce from public.job_queue where payload ->> 'end' = 'commit') as job
+    full join (
+      select job_id, count(*) as n, array_agg(nonce) as nonces from public.ledger group by job_id
+    ) as effect on effect.job_id = job.id
+    where job.id is null or coalesce(effect.n, 0) <> (job.status = 'completed')::integer
+      or (effect.n = 1 and effect.nonces[1] <> job.nonce)`;
+}
+
+function wrongChildren(sql: TestSql): Promise<Found[]> {
+  return sql<Found[]>`
+    with job as materialized (
+      select id, status, payload ->> 'end' as end, (payload ->> 'children')::integer as children,
+        payload #>> '{who,nonce}' as nonce
+      from public.job_queue
+    ),
+    child as (
+      select split_part(nonce, '/', 1) as parent, count(*) as n from job where nonce like '%/%' group by 1
+    )
+    select job.id::text, format('%s by %s, %s of %s', job.status, job.end, coalesce(child.n, 0), job.children) as detail
+    from job left join child on child.parent = job.nonce
+    where job.nonce not like '%/%' and coalesce(child.n, 0) <> job.children
+      and (job.status = 'completed' and job.end in ('commit', 'return') or job.end = 'commit' and child.n > 0)
+    union all
+    select '0', format('%s children of %s, which is not there', child.n, child.parent)
+    from child where not exists (select from job where job.nonce = child.parent)`;
+}
+
+/** What failed was planned to, or lost its only attempt with its worker. */
+function wrongDeadLetters(sql: TestSql): Promise<Found[]> {
+  return sql<Found[]>`
+    select coalesce(job.id, dead.id)::text as id, format('%s, %s retries: %s', job.status, job.max_retries, left(dead.last_error, 120)) as detail
+    from public.job_queue as job full join public.job_dead_letter as dead on dead.id = job.id
+    where (dead.id is not null) <> coalesce(job.status = 'failed', false)
+      or (dead.last_error not like 'planned failure%' and job.max_retries > 0)`;
+}
+
+function tooManyAttempts(sql: TestSql): Promise<Found[]> {
+  return sql<Found[]>`
+    select run.job_id::text as id, format('%s of %s', max(run.attempt), job.max_retries + 1) as detail
+    from queue.runs as run join queue.jobs as job on job.id = run.job_id
+    group by run.job_id, job.max_retries having max(run.attempt) > job.max_retries + 1`;
+}
+
+/** Those that may run only once; what a standby that was behind knows nothing of is left out. */
+async function begunTwice(sql: TestSql, sightings: Books["sightings"]): Promise<Found[]> {
+  const jobs = await sql<{ id: string; nonce: string }[]>`
+    select job.id::text, job.payload #>> '{who,nonce}' as nonce from queue.jobs as job
+    where job.max_retries = 0 and job.payload ->> 'end' <> 'snooze'
+      and not exists (select from queue.runs as run where run.job_id = job.id and run.outcome = 'redriven')`;
+  const starts = new Map<string, number>();
+  for (const { nonce } of sightings) starts.set(nonce, (starts.get(nonce) ?? 0) + 1);
+  return jobs
+    .filter(({ nonce }) => (starts.get(nonce) ?? 0) > 1)
+    .map(({ id, nonce }) => ({ id, detail: `${nonce}, ${starts.get(nonce)} times` }));
+}
