@@ -27,7 +27,8 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
 }
 
-type Settings = postgres.Options<Record<string, never>>;
+/** postgres.js knows `max_pipeline`, its types don't. */
+type Settings = postgres.Options<Record<string, never>> & { readonly max_pipeline?: number };
 
 /** How long statements may take to end before their connection is closed. */
 const END_SECONDS = 5;
@@ -128,6 +129,9 @@ function toSettings(
   return {
     max: wholeNumber("max", max, 1, 1_000),
     prepare: !pooled,
+    // One statement at a time on a connection. A pooler in transaction mode (PgBouncer before 1.21) hands the server on between two of them,
+    // with the second one's half-sent question: its answer goes to somebody else. And without a pooler it waits for the first one's locks.
+    max_pipeline: 0,
     // We name every type ourselves; asking for the array types would cost a round trip on each connection.
     fetch_types: false,
     connect_timeout: Math.ceil(
