@@ -103,7 +103,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "statements-share-a-connection",
     "two statements are under way on a connection, and a pooler gives the answer of the second one to somebody else",
     "src/db/postgres-js.ts",
-    ["    max_pipeline: 0,\n", ""],
+    ["      max_pipeline: 0,\n", ""],
     ["tests/db/pooled-statements.test.ts"],
   ),
   plant(
