@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
 import { before, it } from "node:test";
 import { type TestSql, withDatabaseName } from "../support/connect.ts";
+import { createOwner } from "../support/owner-role.ts";
 import { applyMigrations } from "../support/prepare-cluster.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 
@@ -10,17 +10,6 @@ describeOnEachServer(
   (context) => {
     let first: string;
     let second: string;
-
-    /** A role as a plain host gives it to its customers. */
-    async function createOwner(): Promise<string> {
-      const { superSql, superUrl } = context.db;
-      const role = `owner_${randomBytes(4).toString("hex")}`;
-      const { password } = new URL(superUrl);
-      await superSql.unsafe(
-        `create role ${role} login createrole nobypassrls password '${password}'`,
-      );
-      return role;
-    }
 
     function as(role: string): TestSql {
       return context.db.connectAs(role);
@@ -44,8 +33,8 @@ describeOnEachServer(
     }
 
     before(async () => {
-      first = await createOwner();
-      second = await createOwner();
+      first = await createOwner(context.db);
+      second = await createOwner(context.db);
       const { superSql, superUrl, name } = context.db;
       await superSql.unsafe(`alter database ${name} owner to ${first}`);
       await applyMigrations(withDatabaseName(superUrl, name, first));
