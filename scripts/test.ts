@@ -19,6 +19,7 @@ import type { Tally } from "./test-files.ts";
 
 const TESTS = fileURLToPath(new URL("../tests/", import.meta.url));
 const TEST_FILES = fileURLToPath(new URL("./test-files.ts", import.meta.url));
+const TIME_LIMIT = new URL("../tests/support/time-limit.ts", import.meta.url).href;
 
 async function main(): Promise<number> {
   const stop = new AbortController();
@@ -100,6 +101,8 @@ function runGroup(
   return new Promise((done) => {
     let tally: Tally | undefined;
     const child = fork(TEST_FILES, files, {
+      // The processes of test files inherit it.
+      execArgv: [...process.execArgv, "--import", TIME_LIMIT],
       // A group of its own: Ctrl-C reaches us alone, and we end the group after it.
       detached: true,
       env: { ...process.env, ...environment },

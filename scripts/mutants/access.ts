@@ -52,10 +52,24 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "everybody may call the contract's functions",
     ACCESS,
     [
-      "public.trigger_queue_worker, public.set_job_route, public.remove_job_route\nfrom public;",
-      "public.trigger_queue_worker, public.set_job_route\nfrom public;",
+      "public.trigger_queue_worker, public.set_job_route, public.remove_job_route\n  from public;",
+      "public.trigger_queue_worker, public.set_job_route\n  from public;",
     ],
     [sqlTest("access"), sqlTest("conventions")],
+  ),
+  plant(
+    "policies-of-the-old-owner",
+    "after a restore or a change of owner row level security hides the queue from its owner for good",
+    ACCESS,
+    ["and policy.polroles = array[class.relowner]\n      ))", "\n      ))"],
+    [sqlTest("owners")],
+  ),
+  plant(
+    "restore-leaves-it-to-public",
+    "what a restore without privileges gave to everybody stays theirs",
+    ACCESS,
+    ["  revoke execute on all functions in schema queue from public;\n", ""],
+    [sqlTest("owners")],
   ),
   plant(
     "tenant-from-user-metadata",

@@ -11,6 +11,23 @@ const CALLS = "tests/http/called-functions.test.ts";
 /** Bugs in the worker that is called over HTTP, and in what it hands over. */
 export const EDGE_MUTANTS: readonly Mutant[] = [
   plant(
+    "text-answer-tried-again",
+    "a function that answers OK is called again, although its work is done",
+    "src/http/answer-result.ts",
+    [
+      "if (!saysJson && !mayBeJson) return asText(text);",
+      'if (!saysJson && !mayBeJson) throw new Error("no JSON");',
+    ],
+    ["tests/http/answers.test.ts"],
+  ),
+  plant(
+    "long-answer-fails",
+    "an answer of which JSON gets too long fails its job, although its work is done",
+    "src/http/answer-result.ts",
+    ["if (over <= 0) return kept;", "return kept;"],
+    ["tests/http/answers.test.ts"],
+  ),
+  plant(
     "handed-over-not-its-own",
     "a job that was handed over stays in its worker's lease as well",
     HANDOVER,

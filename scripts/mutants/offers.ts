@@ -1,4 +1,4 @@
-import { type Mutant, migration, PROPERTY, plant, sqlTest } from "./mutant.ts";
+import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
 
 const OFFERS = migration("offers");
 const ENQUEUE = migration("enqueue");
@@ -161,6 +161,30 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "src/worker/engine.ts",
     ["    this.#bells.disarm();\n", ""],
     [OFFERS_TEST],
+  ),
+  plant(
+    "signed-out-while-arming",
+    "a worker signs out while a call of it is under way that asks for the next job, which is then brought to nobody",
+    "src/worker/engine.ts",
+    ["Promise.all([...this.#laneLoops, this.#bells.settled()])", "Promise.all(this.#laneLoops)"],
+    ["tests/worker/signing-out.test.ts"],
+  ),
+  plant(
+    "armed-after-sign-out",
+    "a call that comes after the sign-out arms bells for nobody",
+    WORKER,
+    [
+      "if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then",
+      "if false then",
+    ],
+    [sqlTest("bells")],
+  ),
+  plant(
+    "armed-beside-sign-out",
+    "a sign-out does not see the bells that are just being armed",
+    WORKER,
+    ["  perform pg_advisory_xact_lock(hashtextextended('millrace.bells', p_worker));\n", ""],
+    [race("bells")],
   ),
   plant(
     "old-snapshot-cannot-ring",

@@ -100,6 +100,13 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["tests/db/broken-links.test.ts"],
   ),
   plant(
+    "statements-share-a-connection",
+    "two statements are under way on a connection, and a pooler gives the answer of the second one to somebody else",
+    "src/db/postgres-js.ts",
+    ["      max_pipeline: 0,\n", ""],
+    ["tests/db/pooled-statements.test.ts"],
+  ),
+  plant(
     "settling-looks-always",
     "what has ended is told together with a look at an idle queue, and the answer waits for the disk",
     "src/worker/lane-loop.ts",

@@ -27,7 +27,8 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
 }
 
-type Settings = postgres.Options<Record<string, never>>;
+/** postgres.js knows `max_pipeline`, its types don't. */
+type Settings = postgres.Options<Record<string, never>> & { readonly max_pipeline?: number };
 
 /** How long statements may take to end before their connection is closed. */
 const END_SECONDS = 5;
@@ -49,7 +50,14 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
     open(address.url, { ...settings, max: 1, idle_timeout: 30, onclose: onClose }),
   );
   const openNext = (): postgres.Sql => {
-    const next = open(address.url, { ...settings, onclose: () => replace(next) });
+    // One statement at a time on a connection. A pooler in transaction mode (PgBouncer before 1.21) hands the server on between two of
+    // them, with the second one's half-sent question: its answer goes to somebody else. And without a pooler it waits for the first one's
+    // locks. Not for transactions, whose connections are their own: postgres.js can't begin one so.
+    const next = open(address.url, {
+      ...settings,
+      max_pipeline: 0,
+      onclose: () => replace(next),
+    });
     return next;
   };
   let isClosed = false;

@@ -129,6 +129,9 @@ function isTlsCode(code: string): boolean {
   return code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS") || code.includes("CERT");
 }
 
+/** The queue was restored under another role, or its owner changed. */
+const ADOPT = "If the queue has another owner now: as that role, select queue.adopt().";
+
 function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): QueueError {
   const cause = slim(sqlstate, raised);
   const details: ErrorDetails = { cause, detail: raised.detail, hint: raised.hint };
@@ -139,7 +142,10 @@ function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): 
     case "3D000":
       return new DatabaseCredentialsError(host, raised.message, { cause });
     case "42501":
-      return new NotAllowedError(raised.message, details);
+      return new NotAllowedError(raised.message, {
+        ...details,
+        hint: raised.hint ?? (raised.routine === "ExecWithCheckOptions" ? ADOPT : undefined),
+      });
     case "3F000":
     case "42883":
     case "42P01":

@@ -23,7 +23,8 @@ interface Parcel {
 
 /**
  * The handler of a type whose jobs are sent many at a time: `{ "type", "jobs": […] }`. A 2xx answer is an array with an entry for each job, in
- * their order: `{ "result" }`, or `{ "error", "retryable"?, "retry_after_seconds"? }`. Any other answer holds for all of them.
+ * their order: `{ "result" }`, or `{ "error", "retryable"?, "retry_after_seconds"? }`. Another 2xx answer does not tell what became of each
+ * job, so all of them fail, and none is tried again; any other status holds for all.
  */
 export function batchDispatchHandler(
   type: string,
@@ -132,7 +133,11 @@ function entriesOf(result: unknown, { functionName }: Target, count: number): re
       retryable: false,
     });
   if (!Array.isArray(result) || result.length !== count) {
-    return Array(count).fill(fault(`with something else than an array of ${count}`));
+    return Array(count).fill(
+      fault(
+        `with something else than an array of ${count}, so it is not told what became of each job`,
+      ),
+    );
   }
   return result.map((entry: unknown) => {
     if (typeof entry !== "object" || entry === null)

@@ -35,6 +35,7 @@ async function send(
     status: answer.status,
     duration_ms: durationMs,
     trace_id: delivery.traceparent?.slice(3, 35) ?? null,
+    ...(answer.kind === "completed" && answer.note !== undefined && { answer: answer.note }),
   });
   switch (answer.kind) {
     case "completed":

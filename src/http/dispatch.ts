@@ -1,5 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import { deadline } from "../core/signals.ts";
+import { answerResult, MOST_CHARS } from "./answer-result.ts";
 import { DispatchError, type DispatchFault } from "./dispatch-error.ts";
 import { retryAfterMs } from "./retry-after.ts";
 import { signWebhook } from "./webhook-signature.ts";
@@ -39,7 +40,13 @@ export interface Delivery {
 
 /** What the function's answer means. */
 export type Dispatched =
-  | { readonly kind: "completed"; readonly status: number; readonly result: unknown }
+  | {
+      readonly kind: "completed";
+      readonly status: number;
+      readonly result: unknown;
+      /** What is to be said of a result that is not the JSON that was meant. */
+      readonly note?: string;
+    }
   /** It works on, and tells the end itself. */
   | { readonly kind: "accepted"; readonly status: number }
   | {
@@ -59,8 +66,6 @@ export interface DispatchTools {
   readonly signal: AbortSignal;
 }
 
-/** The most of an answer that is read. */
-const MOST_CHARS = 1024 * 1024;
 /** The most of an answer that is quoted in an error. */
 const MOST_QUOTED = 500;
 /** Statuses by which a function asks to be left alone for a while. */
@@ -165,7 +170,7 @@ async function headersOf(
 async function readText(response: Response): Promise<string> {
   if (!response.body) return "";
   const reader = response.body.getReader();
-  const decoder = new TextDecoder();
+  const decoder = decoderFor(response.headers.get("content-type"));
   let text = "";
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     text += decoder.decode(part.value, { stream: true });
@@ -177,9 +182,22 @@ async function readText(response: Response): Promise<string> {
   return text + decoder.decode();
 }
 
+/** What can't be decoded becomes U+FFFD, in bytes of no text as well. */
+function decoderFor(contentType: string | null): TextDecoder {
+  const charset = /;\s*charset="?([^\s";]+)/i.exec(contentType ?? "")?.[1];
+  try {
+    return new TextDecoder(charset);
+  } catch {
+    return new TextDecoder();
+  }
+}
+
 function verdictOf(response: Response, text: string, target: Target, now: number): Dispatched {
   const { status } = response;
-  if (status >= 200 && status < 300) return completed(status, text, target);
+  if (status >= 200 && status < 300) {
+    const contentType = response.headers.get("content-type");
+    return { kind: "completed", status, ...answerResult(text, contentType) };
+  }
   const { functionName } = target;
   const failed = (code: DispatchFault, message: string, retryable: boolean): Dispatched => {
     const after = BUSY.includes(status)
@@ -223,20 +241,6 @@ function verdictOf(response: Response, text: string, target: Target, now: number
     `Function execution failed: ${said}. Check function logs.`,
     true,
   );
-}
-
-function completed(status: number, text: string, { functionName }: Target): Dispatched {
-  if (text.trim() === "") return { kind: "completed", status, result: null };
-  try {
-    return { kind: "completed", status, result: JSON.parse(text) };
-  } catch (cause) {
-    const fault =
-      text.length > MOST_CHARS ? `more than ${MOST_CHARS} characters` : "something that is no JSON";
-    const message = `${functionName} answered ${status} with ${fault}: ${quote(text)}`;
-    const error = new DispatchError("FUNCTION_ANSWER_INVALID", status, message, { cause });
-    // The work is done; to do it again would not make the answer better.
-    return { kind: "failed", status, error, retryable: false };
-  }
 }
 
 function timedOut({ functionName, timeoutMs }: Target): Dispatched {

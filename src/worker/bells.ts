@@ -20,6 +20,7 @@ export class Bells {
   takesOffers = true;
   readonly #parts: BellsParts;
   readonly #terms: OfferTerms | null;
+  readonly #arming = new Set<Promise<unknown>>();
 
   constructor(parts: BellsParts) {
     this.#parts = parts;
@@ -39,12 +40,22 @@ export class Bells {
     const { settings, worker, link, lanes, phase } = this.#parts;
     const terms = isHeard && this.takesOffers ? this.#terms : null;
     const accept = lease === null ? null : { lease, leaseMs: settings.leaseMs };
-    const isAlive = await link.call((signal) =>
+    const arming = link.call((signal) =>
       armBells(settings.sql, worker(), scopeOfAll(lanes), terms, accept, signal),
     );
-    // It may have come after what a stop has taken back.
-    if (phase.isStopping) this.disarm();
-    return isAlive;
+    this.#arming.add(arming);
+    try {
+      return await arming;
+    } finally {
+      this.#arming.delete(arming);
+      // It may have come after what a stop has taken back.
+      if (phase.isStopping) this.disarm();
+    }
+  }
+
+  /** Resolves when no call is under way that asks to be woken: whoever signs out before it ends would be brought jobs afterwards. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#arming);
   }
 
   /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */

@@ -24,9 +24,8 @@ import { Verdicts } from "./verdicts.ts";
 import { Waiters } from "./waiters.ts";
 import { watchLeases, watchLoop } from "./watch.ts";
 
-/** How long what is finished may take to be written after the handlers have ended. */
+/** How long what is finished may take to be written after the handlers have ended, and when the worker was told to hurry. */
 const FLUSH_MS = 5_000;
-/** The same when the worker was told to hurry. */
 const HURRIED_FLUSH_MS = 2_000;
 
 /** A started worker: its parts, and the loops that keep them going. */
@@ -234,7 +233,7 @@ export class Engine {
     this.#phase.isClosing = true;
     for (const lane of this.#lanes) lane.wakeup.wake();
     const patience = deadline(patienceMs, () => undefined, undefined, clock);
-    const last = Promise.all(this.#laneLoops).then(async () => {
+    const last = Promise.all([...this.#laneLoops, this.#bells.settled()]).then(async () => {
       if (this.#orphans.isLooking) await this.#orphans.look();
     });
     await raceSignal(last, patience.signal).catch(() => undefined);

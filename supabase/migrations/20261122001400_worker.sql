@@ -93,6 +93,8 @@ security definer
 set search_path = ''
 as $$
 begin
+  -- A call that is just arming its bells comes to its end first; one that comes later finds it signed out.
+  perform pg_advisory_xact_lock(hashtextextended('millrace.bells', p_worker));
   perform queue.disarm_bells(p_worker);
   -- What is on its way to it will find nobody.
   perform queue.settle((
@@ -131,6 +133,11 @@ begin
     update queue.leases as lease
     set is_offered = false, expires_at = greatest(lease.expires_at, queue.clock() + p_lease_ms * interval '1 millisecond')
     where v_is_alive and lease.id = p_accept and lease.worker_id = p_worker;
+  end if;
+  -- Offers to a worker that is gone would wait in vain, so its last call may have come too late to arm anything.
+  perform pg_advisory_xact_lock_shared(hashtextextended('millrace.bells', p_worker));
+  if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then
+    return v_is_alive;
   end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
   if p_channel is not null then

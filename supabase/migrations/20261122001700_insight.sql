@@ -213,7 +213,8 @@ begin
     v_problems := v_problems || jsonb_build_object('code', 'old_snapshot', 'message', format(
       'A transaction has been open for %s s: dead rows can''t be vacuumed.', round(v_snapshot_age)));
   end if;
-  v_problems := v_problems || queue.maintenance_problems() || queue.worker_problems(v_now) || queue.doorbell_problems();
+  v_problems := v_problems || queue.server_problems(v_now) || queue.maintenance_problems() || queue.worker_problems(v_now)
+    || queue.doorbell_problems();
   return jsonb_build_object(
     'status', case when v_problems = '[]' then 'ok' else 'degraded' end,
     'schema_version', queue.schema_version(), 'checked_at', v_now, 'live_workers', v_workers,

@@ -22,32 +22,6 @@ end;
 $$;
 comment on function queue.caller_tenant_id is 'The id of the tenant in the caller''s JWT, null when there is none.';
 
-do $$
-declare
-  v_table text;
-begin
-  for v_table in
-    select class.relname from pg_catalog.pg_class as class
-    where class.relnamespace = 'queue'::regnamespace and class.relkind in ('r', 'p')
-  loop
-    execute format('alter table queue.%I enable row level security', v_table);
-    execute format('alter table queue.%I force row level security', v_table);
-    -- The owner of a forced table needs a policy of its own, unless it has BYPASSRLS.
-    execute format('create policy machine on queue.%I to current_user using (true) with check (true)', v_table);
-  end loop;
-end;
-$$;
-
-revoke all on all tables in schema queue from public;
-revoke all on all sequences in schema queue from public;
-revoke execute on all functions in schema queue from public;
-revoke execute on function
-  public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
-  public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.cancel_job, public.retry_job,
-  public.redrive_jobs, public.purge_jobs, public.pause_queue, public.resume_queue, public.explain_job,
-  public.queue_stats, public.queue_health, public.trigger_queue_worker, public.set_job_route, public.remove_job_route
-from public;
-
 create function queue.grant_worker(p_role text)
 returns void
 language plpgsql
@@ -139,6 +113,69 @@ end;
 $$;
 comment on function queue.grant_access is 'Gives the roles of Supabase, and millrace_worker, what they may do; safe to call again.';
 
+-- A forced table needs a policy for its owner, and a policy names a role: it stays with the old one when the owner changes, and is missing
+-- where that role is not known. Takes ACCESS EXCLUSIVE on tables whose policy is wrong, and on no other.
+create function queue.adopt()
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_owner text := (select space.nspowner::regrole::text from pg_catalog.pg_namespace as space where space.nspname = 'queue');
+  v_strangers text;
+  v_table name;
+  v_count integer := 0;
+begin
+  select string_agg(distinct quote_ident(pg_get_userbyid(thing.owner)), ', ') into v_strangers
+  from (
+    select class.relowner as owner from pg_catalog.pg_class as class
+    where class.relnamespace = 'queue'::regnamespace and class.relkind in ('r', 'p', 'S')
+    union all
+    select proc.proowner from pg_catalog.pg_proc as proc where proc.pronamespace = 'queue'::regnamespace
+    union all
+    select proc.proowner from pg_catalog.pg_proc as proc
+    where proc.oid = any (array['public.enqueue_job'::regproc, 'public.queue_health'::regproc]::oid[])
+  ) as thing
+  where thing.owner <> (select space.nspowner from pg_catalog.pg_namespace as space where space.nspname = 'queue');
+  if v_strangers is not null then
+    raise exception 'schema queue belongs to %, and some of what is in it to %', v_owner, v_strangers
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = format('Make one role the owner of all: reassign owned by %s to %s.', v_strangers, v_owner);
+  end if;
+  for v_table in
+    select class.relname from pg_catalog.pg_class as class
+    where class.relnamespace = 'queue'::regnamespace and class.relkind in ('r', 'p')
+      and not (class.relrowsecurity and class.relforcerowsecurity and exists (
+        select from pg_catalog.pg_policy as policy
+        where policy.polrelid = class.oid and policy.polname = 'machine' and policy.polroles = array[class.relowner]
+      ))
+    order by class.oid
+  loop
+    execute format('alter table queue.%I enable row level security', v_table);
+    execute format('alter table queue.%I force row level security', v_table);
+    execute format('drop policy if exists machine on queue.%I', v_table);
+    execute format('create policy machine on queue.%I to %s using (true) with check (true)', v_table, v_owner);
+    v_count := v_count + 1;
+  end loop;
+  -- A dump without privileges leaves EXECUTE to everybody.
+  revoke all on schema queue from public;
+  revoke all on all tables in schema queue from public;
+  revoke all on all sequences in schema queue from public;
+  revoke execute on all functions in schema queue from public;
+  revoke execute on function
+    public.enqueue_job, public.enqueue_jobs, public.get_next_job, public.claim_next_job, public.complete_job,
+    public.fail_job, public.cleanup_stuck_jobs, public.report_progress, public.cancel_job, public.retry_job,
+    public.redrive_jobs, public.purge_jobs, public.pause_queue, public.resume_queue, public.explain_job,
+    public.queue_stats, public.queue_health, public.trigger_queue_worker, public.set_job_route, public.remove_job_route
+  from public;
+  perform queue.grant_access();
+  return v_count;
+end;
+$$;
+comment on function queue.adopt is
+  'For the owner after a restore or a change of owner: makes row level security and privileges what they were, whoever the owner is; safe to call again. Returns how many tables it mended.';
+
 -- A tenant sees the facts of its own jobs, and of every other table only what belongs to a job it sees.
 create function queue.make_tenant_policies()
 returns void
@@ -176,8 +213,5 @@ end;
 $$;
 comment on function queue.make_tenant_policies is 'The row level security policies of signed-in end users.';
 
-revoke execute on function queue.caller_tenant_id, queue.grant_worker, queue.grant_operator, queue.grant_access,
-  queue.make_tenant_policies from public;
-
+select queue.adopt();
 select queue.extend_partitions();
-select queue.grant_access();

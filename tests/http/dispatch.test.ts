@@ -176,14 +176,6 @@ for (const [what, status, body, code, message, retryable] of [
     "ingest-slack refused the job (403): no message",
     false,
   ],
-  [
-    "whose answer is no JSON",
-    200,
-    "<html>",
-    "FUNCTION_ANSWER_INVALID",
-    "ingest-slack answered 200 with something that is no JSON: <html>",
-    false,
-  ],
 ] as const) {
   test(`a function ${what} (${status}) gives an error that can be acted on`, async () => {
     const dispatched = await sent(status, body);

@@ -45,6 +45,17 @@ describeOnEachServer(
       assert.deepEqual(await heard(({ enqueue }) => enqueue("nobody")), []);
     });
 
+    it("stay unarmed when the call that arms them comes after the sign-out", async () => {
+      const { sql, superSql } = context.db;
+      const worker = await sleep("gone", ["gone"]);
+      await sql`select queue.unregister_worker(${worker})`;
+
+      await sql`
+        select queue.arm_bells(${worker}, array(select id from queue.queues), null, 'nowhere', 2000)`;
+
+      assert.equal((await superSql`select from queue.bells`).length, 0);
+    });
+
     it("ring once: the second job finds the worker awake", async () => {
       const worker = await sleep("once", ["once"]);
 

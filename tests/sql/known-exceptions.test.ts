@@ -96,6 +96,7 @@ describeOnEachServer("of the functions, only these", (context) => {
 
   it("functions with dynamic SQL: partitions and grants, whose names can't be parameters", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexecute\s+(format|''|v_)'`), [
+      "adopt",
       "drop_partition",
       "grant_operator",
       "grant_worker",

@@ -5,6 +5,7 @@ import { connect, type TestSql, withDatabaseName } from "./connect.ts";
 import { MIGRATOR, TEMPLATE } from "./prepare-cluster.ts";
 import type { TestServer } from "./server.ts";
 import { leavePooler, type ServerPooler, throughPooler } from "./server-pooler.ts";
+import { addWitness } from "./waits.ts";
 
 /** A database of one's own, with all migrations applied and a clock that can be moved. */
 export interface TestDatabase {
@@ -59,6 +60,7 @@ export async function createTestDatabase(
     return pool;
   };
   const superSql = open(superUrl, { max: 2 });
+  const forgetWitness = addWitness(() => sessionsAt(server, name));
   let closed = false;
   return {
     name,
@@ -89,6 +91,7 @@ export async function createTestDatabase(
     async close() {
       if (closed) return;
       closed = true;
+      forgetWitness();
       await Promise.all(pools.map((pool) => pool.end({ timeout: 1 })));
       const clients = pooler ? await leavePooler(pooler, server, name) : [];
       await asSuperuser(server, async (sql) => {
@@ -119,6 +122,18 @@ async function createLogin(superSql: TestSql, superUrl: string, role: string): P
     `create role ${login} login inherit password '${new URL(superUrl).password}' in role ${role}`,
   );
   return withDatabaseName(superUrl, new URL(superUrl).pathname.slice(1), login);
+}
+
+/** What the sessions of a database do now, for a test that runs out of time. */
+function sessionsAt(server: TestServer, name: string): Promise<string[]> {
+  return asSuperuser(server, async (sql) => {
+    const rows = await sql<{ line: string }[]>`
+      select format('session %s of %s is %s, waits for %s: %s', pid, application_name, state,
+          coalesce(wait_event, 'nothing'), left(query, 200)) as line
+        from pg_stat_activity
+       where datname = ${name} and backend_type = 'client backend'`;
+    return rows.map(({ line }) => line);
+  });
 }
 
 /** A session needs a moment to end after its client has gone. */

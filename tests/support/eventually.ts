@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { TestSql } from "./connect.ts";
 import { POOLER_CHOICE } from "./server-environment.ts";
+import { noteWait } from "./waits.ts";
 
 /**
  * Calls `look` again and again until it neither throws nor answers false, null or undefined, and
@@ -11,21 +12,25 @@ export async function eventually<T>(
   { timeoutMs = 10_000, intervalMs = 20 }: { timeoutMs?: number; intervalMs?: number } = {},
 ): Promise<NonNullable<T>> {
   const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    let failure: unknown;
-    try {
-      const answer = await look();
-      if (answer !== undefined && answer !== null && answer !== false) return answer;
-      failure = new Error(`the answer stayed ${String(answer)}`);
-    } catch (error) {
-      failure = error;
+  const what = look.toString().slice(0, 200);
+  const done = noteWait(what);
+  try {
+    for (;;) {
+      let failure: unknown;
+      try {
+        const answer = await look();
+        if (answer !== undefined && answer !== null && answer !== false) return answer;
+        failure = new Error(`the answer stayed ${String(answer)}`);
+      } catch (error) {
+        failure = error;
+      }
+      if (Date.now() >= deadline) {
+        throw new Error(`not within ${timeoutMs} ms: ${what}`, { cause: failure });
+      }
+      await delay(intervalMs);
     }
-    if (Date.now() >= deadline) {
-      throw new Error(`not within ${timeoutMs} ms: ${look.toString().slice(0, 200)}`, {
-        cause: failure,
-      });
-    }
-    await delay(intervalMs);
+  } finally {
+    done();
   }
 }
 

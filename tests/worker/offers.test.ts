@@ -264,12 +264,15 @@ describeOnEachServer("a sleeping worker", (context) => {
       await blocked.opened;
     });
     const sql = connect(context.db.url);
+    const worker = createWorker({ sql, handlers: [handler], logger: silentLogger });
     try {
       const queue = createQueue({ sql });
       await queue.enqueue(task, {});
-      const worker = createWorker({ sql, handlers: [handler], logger: silentLogger });
       const drained = worker.drain();
-      await started.opened;
+      await Promise.race([
+        started.opened,
+        drained.then(() => assert.fail("nothing was left before the job had run")),
+      ]);
       const bell = await eventually(async () => {
         const [armed] = await context.db.superSql`select channel from queue.bells`;
         return armed;
@@ -278,6 +281,8 @@ describeOnEachServer("a sleeping worker", (context) => {
       blocked.open();
       await drained;
     } finally {
+      blocked.open();
+      await worker.stop();
       await sql.close();
     }
   });

@@ -12,6 +12,7 @@ import {
 } from "../../src/index.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
+import { noteWait } from "../support/waits.ts";
 
 /** A worker under test, and all that it told. */
 export interface Rig {
@@ -87,7 +88,18 @@ export function gate(): Gate {
   const opened = new Promise<void>((resolve) => {
     open = resolve;
   });
-  return { opened, open };
+  const waits: (() => void)[] = [];
+  return {
+    get opened() {
+      const [, , line = ""] = new Error().stack?.split("\n") ?? [];
+      waits.push(noteWait(`a gate ${line.trim()}`));
+      return opened;
+    },
+    open() {
+      for (const done of waits.splice(0)) done();
+      open();
+    },
+  };
 }
 
 /** Resolves when the signal aborts. */
