@@ -19,53 +19,31 @@ const ROLES = ["anon", "authenticated", "millrace_worker", "service_role"] as co
 /** Rights, role by role, and the objects for which just these hold. Partitions are told as their table with `_p*`. */
 const MATRIX: Readonly<Record<string, string>> = {
   nobody: `
-    queue.actor() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
+    queue.actor() queue.adopt() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
     queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
     queue.bury_blocked() queue.busy_reason() queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked()
-    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name() queue.check_options()
-    queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share() queue.clear_partition()
-    queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs() queue.doorbell()
-    queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once() queue.ensure_generation()
-    queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead()
-    queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access() queue.grant_operator()
-    queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs() queue.hold_ended() queue.hold_quota()
-    queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
-    queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
-    queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines()
-    queue.live_lease() queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part()
-    queue.maintenance_problems() queue.make_partition() queue.make_tenant_policies() queue.may_sweep()
-    queue.move_ids_on() queue.names_of() queue.next_share() queue.note() queue.number_of() queue.offer()
-    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.post_ring()
-    queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers() queue.pull_token()
-    queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq queue.record_act()
-    queue.refuse_change() queue.rescue() queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge()
-    queue.rings_id_seq queue.routes_id_seq queue.settle() queue.sign_in() queue.single_job() queue.span()
+    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name()
+    queue.check_options() queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share()
+    queue.clear_partition() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
+    queue.doorbell() queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once()
+    queue.ensure_generation() queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched()
+    queue.find_dead() queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access()
+    queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
+    queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names()
+    queue.intern_queue() queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone()
+    queue.is_droppable() queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
+    queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
+    queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems()
+    queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.move_ids_on() queue.names_of()
+    queue.next_share() queue.note() queue.number_of() queue.offer() queue.parents_ended() queue.parse_jobs()
+    queue.part_failed() queue.part_succeeded() queue.post_ring() queue.priority_rank() queue.promote_due()
+    queue.prune_bells() queue.prune_workers() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed()
+    queue.put_ready() queue.queues_id_seq queue.record_act() queue.refuse_change() queue.rescue()
+    queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
+    queue.routes_id_seq queue.server_problems() queue.settle() queue.sign_in() queue.single_job() queue.span()
     queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell() queue.take_fair()
     queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error()
     queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
-    queue.actor() queue.adopt() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
-    queue.authorize_enqueue() queue.backoff_ms() queue.broadcast() queue.broadcast_progress() queue.bury_blocked()
-    queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked() queue.charge_quota() queue.check_job()
-    queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim() queue.claim_few()
-    queue.claim_share() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
-    queue.doorbell() queue.doorbell_problems() queue.edge_lines() queue.enqueue_once()
-    queue.begin_generation() queue.ensure_generation() queue.generation_key() queue.generation_mark
-    queue.move_ids_on() queue.epoch_ms() queue.extend_partitions() queue.find_dead() queue.fingerprint() queue.grant_access()
-    queue.clear_partition() queue.drop_partition() queue.is_needed() queue.part_failed() queue.part_succeeded()
-    queue.prune_bells() queue.prune_workers() queue.expire_dead_letters() queue.maintain_part()
-    queue.maintenance_problems()
-    queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
-    queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue() queue.intern_tenant()
-    queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer()
-    queue.job_columns() queue.job_ids queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
-    queue.lock_leases() queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.next_share()
-    queue.note() queue.offer() queue.parents_ended() queue.parse_jobs() queue.post_ring() queue.priority_rank()
-    queue.promote_due() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq
-    queue.record_act() queue.refuse_change() queue.rescue() queue.resolve_edges() queue.ring() queue.ring_advice()
-    queue.ring_edge() queue.rings_id_seq queue.routes_id_seq queue.server_problems() queue.settle() queue.sign_in() queue.single_job()
-    queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell()
-    queue.take_fair() queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq
-    queue.tidy_error() queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges()
     queue.workers_id_seq`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
@@ -86,17 +64,17 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
     queue.other_leases() queue.overview() queue.parent_results() queue.register_worker() queue.report()
-    queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.sweep_children() queue.trigger_worker()
-    queue.unregister_worker() queue.work_due() report_progress() trigger_queue_worker()`,
+    queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.sweep_children()
+    queue.trigger_worker() queue.unregister_worker() queue.work_due() report_progress() trigger_queue_worker()`,
   "service_role execute": `
     cancel_job() explain_job() pause_queue() purge_jobs() queue.cancel() queue.edge_status() queue.explain()
     queue.purge() queue.redrive() queue.remove_route() queue.retry() queue.set_paused() queue.set_route()
     queue.stats() queue.status_of() queue_health() queue_stats() redrive_jobs() remove_job_route() resume_queue()
     retry_job() set_job_route()`,
   "service_role select": `
-    queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations queue.handovers
-    queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p* queue.sweeps
-    queue.type_queues queue.user_jobs queue.user_quotas`,
+    queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations
+    queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p*
+    queue.sweeps queue.type_queues queue.user_jobs queue.user_quotas`,
   "service_role select, insert, update": `
     queue.settings`,
 };

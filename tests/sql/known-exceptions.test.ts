@@ -79,6 +79,8 @@ describeOnEachServer("of the functions, only these", (context) => {
   it("functions that open a subtransaction: none of those that claim, settle or rescue", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexception\s+when\M'`), [
       "arm_edge_bell",
+      // Once for each start of the server: its lock must be let go of whatever happens.
+      "begin_generation",
       // Called when an attempt has ended, and only where messages to browsers are switched on.
       "broadcast",
       "collect_rings",
