@@ -18,6 +18,8 @@ export class Attempt {
   readonly route: Route;
   /** How long the job was ready before it was claimed, by the database's clock; null when that is not known. */
   readonly waitMs: number | null;
+  /** How long its job is in JSON, about. */
+  chars = 0;
   state: "buffered" | "running" | "ended" = "buffered";
   startedAt = 0;
   elapsedMs = 0;

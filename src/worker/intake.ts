@@ -83,9 +83,16 @@ export class Intake {
     this.#parts.events.ended(entry.attempt, endOf(entry, status, retryInMs[entry.attempt.id]));
   }
 
-  /** Puts claimed jobs into the lane's buffer. `deadline` is the local time until which their leases hold. */
-  claimed(lane: Lane, answer: AdvanceAnswer, deadline: number): void {
-    for (const attempt of this.adopt(lane, answer, deadline)) lane.push(attempt);
+  /**
+   * Puts claimed jobs into the lane's buffer. `deadline` is the local time until which their leases hold, `size` the length of the
+   * answer in characters.
+   */
+  claimed(lane: Lane, answer: AdvanceAnswer, deadline: number, size: number): void {
+    const chars = size / Math.max(1, answer.jobs.length);
+    for (const attempt of this.adopt(lane, answer, deadline)) {
+      attempt.chars = chars;
+      lane.push(attempt);
+    }
   }
 
   /** Makes attempts of jobs that are leased to us; they are not in the lane's buffer yet. */

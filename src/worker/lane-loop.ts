@@ -1,5 +1,6 @@
 import { isAboutData, isStatementFault } from "../db/sqlstate.ts";
 import { type AdvanceAnswer, advance } from "../db/worker-functions.ts";
+import type { Attempt } from "./attempt.ts";
 import type { ChildSweep } from "./child-sweep.ts";
 import type { DatabaseTime } from "./database-time.ts";
 import type { Doorbell } from "./doorbell.ts";
@@ -9,6 +10,7 @@ import type { Lane } from "./lane.ts";
 import { countEnds } from "./later.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { isOutage, type Link } from "./link.ts";
+import { Marks } from "./marks.ts";
 import type { WorkerSettings } from "./options.ts";
 import type { Orphans } from "./orphans.ts";
 import { settleApart } from "./settle-apart.ts";
@@ -90,12 +92,13 @@ export async function runLane(
   const isOver = (): boolean =>
     signal.aborted || (phase.isClosing && settlements.size === 0 && lane.calls === 0);
   while (!isOver()) {
-    const wait = idle.length === 0 ? Infinity : dueAt(lane, parts) - clock.now();
+    const now = clock.now();
+    if (now >= lane.lookAt) giveBack(lane.takeExcess(now), parts);
+    const wait = idle.length === 0 ? Infinity : dueAt(lane, parts) - now;
     if (wait > 0) {
-      await lane.wakeup.sleep(wait);
+      await lane.wakeup.sleep(Math.min(wait, lane.lookAt - now));
       continue;
     }
-    if (lane.isStalled(clock.now())) giveBack(lane, parts);
     await link.ready(signal);
     if (signal.aborted) break;
     const underWay = call(idle.pop() ?? 0).finally(() => {
@@ -116,14 +119,14 @@ function dueAt(lane: Lane, { settlements, phase }: LaneLoopParts): number {
   if (isSender && lane.canClaim) {
     due = phase.isStopping ? settlements.sendableAt : Math.min(due, settlements.dueAt);
   }
-  if (lane.buffered > 0 && !lane.hasFreeSlot) {
-    due = Math.min(due, lane.lastFreedAt + lane.horizonMs);
+  if (!phase.isStopping && lane.wantsRanks > 0) {
+    due = Math.min(due, Math.max(lane.sweepAt, lane.nextClaimAt));
   }
   return Math.max(due, lane.notBefore);
 }
 
-function giveBack(lane: Lane, { verdicts }: LaneLoopParts): void {
-  for (const attempt of lane.takeAll()) verdicts.giveBack(attempt);
+function giveBack(attempts: readonly Attempt[], { verdicts }: LaneLoopParts): void {
+  for (const attempt of attempts) verdicts.giveBack(attempt);
 }
 
 async function step(
@@ -141,7 +144,11 @@ async function step(
   const mayClaim = isDue && !isLate && !phase.isStopping && lane.canClaim;
   const scope = mayClaim ? lane.scopeNow : null;
   const batch = settlements.take(phase.isStopping);
-  const limit = scope && !batch.isAlone ? lane.claimLimit : 0;
+  const room = scope && !batch.isAlone ? lane.claimLimit : 0;
+  // No room, and less urgent jobs in it: then what is more urgent is looked for, and nothing else.
+  const isFull = room === 0 && scope !== null && !batch.isAlone;
+  const ranks = isFull && clock.now() >= lane.sweepAt ? lane.wantsRanks : 0;
+  const limit = ranks > 0 ? lane.urgentLimit : room;
   if (mayClaim && !scope) nothingFits(lane, parts);
   if (limit === 0 && sizeOf(batch) === 0) return;
   let isTold = false;
@@ -149,8 +156,9 @@ async function step(
   try {
     const sentAt = clock.now();
     const isSweep = lane.marks.hasPlace && sentAt >= lane.sweepAt;
-    const mark = isSweep ? lane.marks.sweeping : lane.marks.get(call);
-    if (isSweep || mark === null) lane.sweepAt = sentAt + SWEEP_MS;
+    const place = isSweep ? lane.marks.sweeping : lane.marks.get(call);
+    const mark = ranks > 0 ? Marks.urgent(ranks) : place;
+    if (isSweep || place === null || ranks > 0) lane.sweepAt = sentAt + SWEEP_MS;
     const workCount = phase.workCount;
     const request = {
       ...encodeBatch(batch),
@@ -172,7 +180,9 @@ async function step(
     if (countEnds(left) > 0) settlements.putOff(left, lane);
     if (answer.has_children_left) parts.children.wake();
     if (limit === 0) return;
-    if (answer.jobs.length > 0) {
+    if (ranks > 0) {
+      takeUrgent(lane, answer, size, sentAt + leaseMs, parts);
+    } else if (answer.jobs.length > 0) {
       // From the moment of sending: the lease began some time after that.
       lane.marks.set(call, answer.mark);
       take(lane, answer, size, limit, sentAt + leaseMs, parts);
@@ -211,10 +221,26 @@ function take(
   // Whoever counts what each tenant had can't do so in two claims at a time; and two small ones would only come in the wrong order.
   lane.isFlowing = isFull && count > FEW && answer.is_alone && lane.scope.perTenant === null;
   lane.nextClaimAt = isFull ? 0 : settings.clock.now() + EMPTY_WAITS_MS[0];
-  intake.claimed(lane, answer, deadline);
+  intake.claimed(lane, answer, deadline, size);
   lane.claimed(count, size);
-  if (phase.isStopping) giveBack(lane, parts);
+  if (phase.isStopping) giveBack(lane.takeAll(), parts);
   executor.fill(lane);
+}
+
+/** Takes over what is more urgent than some of what lies in the buffer. Where the next common claim goes on stays as it was. */
+function takeUrgent(
+  lane: Lane,
+  answer: AdvanceAnswer,
+  size: number,
+  deadline: number,
+  parts: LaneLoopParts,
+): void {
+  const { intake, phase } = parts;
+  if (answer.jobs.length === 0) return;
+  phase.workCount += 1;
+  intake.claimed(lane, answer, deadline, size);
+  const excess = phase.isStopping ? lane.takeAll() : lane.takeExcess(parts.settings.clock.now());
+  giveBack(excess, parts);
 }
 
 /** There may be work, but none that should still be begun. */

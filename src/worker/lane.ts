@@ -1,7 +1,9 @@
 import type { Clock } from "../core/clock.ts";
 import type { LaneScope } from "../db/worker-functions.ts";
 import type { Attempt } from "./attempt.ts";
+import { JobBuffer } from "./job-buffer.ts";
 import { Marks } from "./marks.ts";
+import { Pace } from "./pace.ts";
 import { Wakeup } from "./wakeup.ts";
 
 export interface LaneSettings {
@@ -24,8 +26,11 @@ export interface LaneChoice {
   readonly fitting: (() => string) | undefined;
 }
 
-/** Newer runs weigh this much in the average run time. */
+/** What newer jobs weigh in the average of their sizes. */
 const WEIGHT = 0.1;
+/** What lies in the buffer is looked at so often within the horizon, and given back from so much too much on. */
+const LOOKS = 8;
+const TOLERANCE = 1.25;
 /** Below this no average is told from zero. */
 const SHORTEST_RUN_MS = 0.001;
 /** The first claim is small and each may be so many times the one before, so that large payloads show before they hurt. */
@@ -71,10 +76,12 @@ export class Lane {
   /** What `workCount` was when the last empty claim was sent. */
   emptyAtWork = -1;
   lastFreedAt = 0;
+  readonly #clock: Clock;
   readonly #maxPrefetch: number;
-  #buffer: Attempt[] = [];
-  #head = 0;
-  #runMs: number | undefined;
+  readonly #buffer = new JobBuffer();
+  readonly #pace = new Pace();
+  #lookedAt = -Infinity;
+  #prefetch = 0;
   /** No slot has come free since the buffer was given back. */
   #isCautious = false;
   #charsPerJob = 0;
@@ -91,6 +98,7 @@ export class Lane {
     this.#fitting = fitting;
     this.marks = new Marks(scope.perTenant !== null);
     this.wakeup = new Wakeup(clock);
+    this.#clock = clock;
     this.#maxPrefetch = settings.maxPrefetch;
     this.#capacity = this.#slots;
   }
@@ -102,7 +110,7 @@ export class Lane {
   }
 
   get buffered(): number {
-    return this.#buffer.length - this.#head;
+    return this.#buffer.size;
   }
 
   get hasFreeSlot(): boolean {
@@ -143,42 +151,44 @@ export class Lane {
     this.#buffer.push(attempt);
   }
 
+  /** The most urgent of the buffer, and of those the first. */
   shift(): Attempt | undefined {
-    const attempt = this.#buffer[this.#head];
-    if (!attempt) return undefined;
-    this.#head += 1;
-    if (this.#head === this.#buffer.length) {
-      this.#buffer = [];
-      this.#head = 0;
-    }
-    return attempt;
+    return this.#buffer.shift();
   }
 
   /** Takes further jobs of one type out of the buffer, up to `count`. */
   shiftSame(type: string, count: number): Attempt[] {
-    const taken: Attempt[] = [];
-    const kept: Attempt[] = [];
-    for (let at = this.#head; at < this.#buffer.length; at += 1) {
-      const attempt = this.#buffer[at] as Attempt;
-      (taken.length < count && attempt.type === type ? taken : kept).push(attempt);
-    }
-    this.#buffer = kept;
-    this.#head = 0;
-    return taken;
+    return this.#buffer.shiftSame(type, count);
   }
 
   /** Empties the buffer. */
   takeAll(): Attempt[] {
-    const all = this.#buffer.slice(this.#head);
-    this.#buffer = [];
-    this.#head = 0;
-    return all;
+    return this.#buffer.dropLast(this.#buffer.size);
+  }
+
+  /** How many jobs of each queue lie in the buffer is added to this. */
+  countByQueue(counts: Map<string, number>): void {
+    for (const { row } of this.#buffer) counts.set(row[3], (counts.get(row[3]) ?? 0) + 1);
+  }
+
+  /**
+   * How urgent the jobs are that should be looked for although the buffer is full, because less urgent ones lie in it: 1 for critical
+   * ones only, up to 3. 0: none.
+   */
+  get wantsRanks(): number {
+    if (this.marks.isTally || this.hasFreeSlot || this.claiming > 0) return 0;
+    return Math.max(0, this.#buffer.leastRank);
+  }
+
+  /** How many more urgent jobs may come then. Those that they displace are given back. */
+  get urgentLimit(): number {
+    return Math.min(this.#capacity, this.#mayClaim);
   }
 
   /** A claim brought `count` jobs in an answer of so many characters. */
   claimed(count: number, chars: number): void {
     this.#charsPerJob = Math.max(chars / count, this.#charsPerJob * (1 - WEIGHT));
-    this.#plan(count * GROWTH);
+    this.#plan(count * GROWTH, this.#clock.now());
   }
 
   /** A claim failed. If that was for its size, the next one does better. */
@@ -190,25 +200,32 @@ export class Lane {
   freed(now: number, msPerJob: number): void {
     this.running -= 1;
     this.lastFreedAt = now;
-    this.#runMs =
-      this.#runMs === undefined ? msPerJob : this.#runMs + (msPerJob - this.#runMs) * WEIGHT;
+    this.#pace.ended(now, msPerJob);
     if (!this.#isCautious) return;
     this.#isCautious = false;
-    this.#plan(this.#mayClaim);
+    this.#plan(this.#mayClaim, now);
+  }
+
+  /** Local time at which the buffer should be looked at again; Infinity while nothing has to wait in it. */
+  get lookAt(): number {
+    const isWaiting = this.buffered > 0 && !this.hasFreeSlot;
+    return isWaiting ? this.#lookedAt + this.horizonMs / LOOKS : Infinity;
   }
 
   /**
-   * Jobs lie in the buffer and no slot came free within the horizon: what was learned about the run time is wrong. Answers whether it
-   * is so; until a slot comes free nothing more is prefetched then.
+   * Takes out of the buffer what would not get a slot within the horizon, as handlers run now: others may be able to run it. If no
+   * slot came free within the horizon, that is all of it, and until one does nothing is prefetched.
    */
-  isStalled(now: number): boolean {
-    const stalledMs = now - this.lastFreedAt;
-    if (this.buffered === 0 || this.hasFreeSlot || stalledMs < this.horizonMs) return false;
-    // None has ended yet: the runs are longer than this.
-    this.#runMs = Math.max(this.#runMs ?? 0, stalledMs * 2);
-    this.#isCautious = true;
-    this.#plan(this.#mayClaim);
-    return true;
+  takeExcess(now: number): Attempt[] {
+    if (this.buffered === 0 || this.hasFreeSlot) return [];
+    this.#lookedAt = now;
+    this.#isCautious = now - this.lastFreedAt >= this.horizonMs;
+    this.#plan(this.#mayClaim, now);
+    let most = this.buffered > this.#prefetch * TOLERANCE ? this.#prefetch : this.buffered;
+    const { chars, size } = this.#buffer;
+    if (chars > MOST_HELD_CHARS)
+      most = Math.min(most, Math.floor((size * MOST_HELD_CHARS) / chars));
+    return this.#buffer.dropLast(this.buffered - most);
   }
 
   /** A new job may be there: look at once, and everywhere. */
@@ -225,11 +242,14 @@ export class Lane {
   }
 
   /** Once for each claim, not for each job. */
-  #plan(mayClaim: number): void {
+  #plan(mayClaim: number, now: number): void {
     const chars = Math.max(this.#charsPerJob, 1);
+    const busy = this.hasFreeSlot ? 0 : this.running;
+    const runMs = this.#pace.msPerRun(now, busy, now - this.lastFreedAt) ?? Infinity;
     // Whole rounds of all slots: handlers that began together end together.
-    const rounds = Math.floor(this.horizonMs / Math.max(this.#runMs ?? Infinity, SHORTEST_RUN_MS));
+    const rounds = Math.floor(this.horizonMs / Math.max(runMs * this.batchSize, SHORTEST_RUN_MS));
     const prefetch = this.#isCautious ? 0 : Math.min(this.#maxPrefetch, this.#slots * rounds);
+    this.#prefetch = prefetch;
     const fits = Math.max(1, Math.floor(MOST_HELD_CHARS / chars));
     this.#capacity = Math.min(this.#slots + prefetch, fits);
     // Half of the buffer, so that one half is worked on while the other is fetched.

@@ -9,14 +9,14 @@ const EVERYTHING = "{}";
  */
 export class Marks {
   /** The mark counts how much each tenant had: then it holds for the whole run. */
-  readonly #isTally: boolean;
+  readonly isTally: boolean;
   #place: string | null = null;
   #turns: (string | null)[] = [];
   /** Tenants take turns. Then a mark tells whose turn it is, and each claim looks at everything. */
   #isTurn = false;
 
   constructor(isTally = false) {
-    this.#isTally = isTally;
+    this.isTally = isTally;
   }
 
   /** The mark for this call, as JSON; null where nothing is known of much to do. */
@@ -27,6 +27,11 @@ export class Marks {
   /** The place, with the wish to look at everything this time: the database lets one of many workers do that. */
   get sweeping(): string | null {
     return this.#place && `${this.#place.slice(0, -1)},"sweep":true}`;
+  }
+
+  /** A look for jobs that are more urgent than this rank, and for no others. */
+  static urgent(rank: number): string {
+    return JSON.stringify({ ranks: rank });
   }
 
   set(call: number, mark: AdvanceAnswer["mark"]): void {
@@ -43,12 +48,12 @@ export class Marks {
 
   /** Whether claims go on from a place, so that what lies before it is not seen. */
   get hasPlace(): boolean {
-    return this.#place !== null && this.#place !== EVERYTHING && !this.#isTally;
+    return this.#place !== null && this.#place !== EVERYTHING && !this.isTally;
   }
 
   /** As if nothing was claimed yet. */
   clear(): void {
-    if (this.#isTally) return;
+    if (this.isTally) return;
     this.#place = null;
     this.#turns = [];
     this.#isTurn = false;

@@ -39,7 +39,8 @@ comment on function queue.take_suspect is
 
 -- p_mark is what the last claim of this caller returned: {"q","p","l","at","id"} is a position in one lane, {"q","p","fair","lanes"} the
 -- lane that was served last and how many there were, {} a full look, and null one by a caller that does not know of much to do. "sweep" asks for a full look, which one
--- of many workers gets at a time; the others go on from their marks.
+-- of many workers gets at a time; the others go on from their marks. {"ranks"} takes only jobs that are more urgent than this rank, for a worker
+-- whose buffer is full of less urgent ones.
 create function queue.claim(
   p_worker_id integer, p_queue_ids integer[], p_except integer[], p_type_ids integer[], p_tenant_id integer,
   p_limit integer, p_lease_ms integer, p_mark json,
@@ -119,7 +120,7 @@ begin
           ) as is_shared,
           case when p_tenant_id is not null and first.lane = 0 then p_tenant_id end as filter_tenant_id
         from unnest(v_lines) as line (id)
-        cross join generate_series(0, 3) as rank (p)
+        cross join generate_series(0, coalesce((p_mark ->> 'ranks')::integer, 4) - 1) as rank (p)
         cross join lateral (
           (
             select token.lane, token.at from queue.ready as token

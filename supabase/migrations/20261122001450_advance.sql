@@ -164,7 +164,7 @@ begin
       -- A mark is a place in a lane, which in a queue that is first in, first out is not the tenant's own.
       v_claim := queue.claim(
         p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, p_tenant_id, p_limit, p_lease_ms,
-        case when p_tenant_id is null then p_mark end);
+        case when p_tenant_id is null or p_mark -> 'ranks' is not null then p_mark end);
     end if;
     v_ids := v_claim.o_ids;
     v_expires_at := v_claim.o_expires_at;

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { defineJob, implement } from "../../src/index.ts";
+import { connect } from "../../src/db/postgres-js.ts";
+import type { Sql } from "../../src/db/sql.ts";
+import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { aborted, gate, withWorker } from "./rig.ts";
@@ -21,8 +23,8 @@ describeOnEachServer("a handler that blocks the event loop", (context) => {
     const runs: string[] = [];
     const beside = async ({ type, input }: { type: string; input: unknown }): Promise<void> => {
       await delay(300);
-      // Still at work when the process is free again.
-      await delay(300);
+      // Some end when the process is free again, which is told with a look for more; the others are still at work.
+      if (input !== 1) await delay(300);
       runs.push(`${type} ${input}`);
     };
     const handlers = [
@@ -65,6 +67,57 @@ describeOnEachServer("a handler that blocks the event loop", (context) => {
       },
       { leaseMs: 2_000 },
     );
+  });
+
+  it("is followed by no look for work before its leases are extended: that would take them away", async () => {
+    const inner = connect(context.db.url);
+    const queue = createQueue({ sql: inner });
+    const calls: string[] = [];
+    const sql: Sql = {
+      ...inner,
+      query: async (text, params, options) => {
+        const isExtend = text.includes("queue.extend_leases");
+        const isLook =
+          text.includes("queue.maintain") ||
+          (text.includes("queue.advance") && params?.[10] !== "0");
+        if (isLook) calls.push("look");
+        // A link that takes its time, so that whoever does not wait comes first.
+        if (isExtend) await delay(200);
+        const rows = await inner.query(text, params, options);
+        if (isExtend) calls.push("extended");
+        return rows;
+      },
+    };
+    const started = gate();
+    const long = gate();
+    const handler = implement(charge, async ({ input }) => {
+      if (input === 2) started.open();
+      await started.opened;
+      await delay(10);
+      if (input === 2) await long.opened;
+    });
+    const worker = createWorker({
+      sql,
+      handlers: [handler],
+      leaseMs: 1_000,
+      listen: false,
+      logger: silentLogger,
+    });
+    try {
+      const jobs = await queue.enqueueMany(charge, [1, 2]);
+      await worker.start();
+      await started.opened;
+      await eventually(() => calls.at(-1) === "look");
+      block(2_000);
+      calls.length = 0;
+      await eventually(() => calls.includes("look"));
+      assert.equal(calls[0], "extended", calls.join());
+      long.open();
+      for (const job of jobs) await job.result();
+    } finally {
+      await worker.stop();
+      await inner.close();
+    }
   });
 
   it("does not cost its neighbours their time: who has an answer already may read it", async () => {

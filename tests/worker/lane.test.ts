@@ -37,9 +37,13 @@ function ran(lane: Lane, ms: number, times = 1): void {
   }
 }
 
-function push(lane: Lane, types: readonly string[]): void {
+function push(
+  lane: Lane,
+  types: readonly string[],
+  { priority = "normal", chars = 100 } = {},
+): void {
   for (const [index, type] of types.entries()) {
-    const row = ["1", String(index), type, "q", "normal", null, null, 1, 3, 0, null, null] as const;
+    const row = ["1", String(index), type, "q", priority, null, null, 1, 3, 0, null, null] as const;
     const lease = {
       id: "1",
       deadline: 0,
@@ -51,7 +55,9 @@ function push(lane: Lane, types: readonly string[]): void {
       isLost: false,
       isWhole: true,
     };
-    lane.push(new Attempt(row, lease, lane, {} as never, 0));
+    const attempt = new Attempt(row, lease, lane, {} as never, 0);
+    attempt.chars = chars;
+    lane.push(attempt);
   }
 }
 
@@ -147,11 +153,10 @@ test("a lane stalls when jobs lie in its buffer and no slot came free within the
   push(lane, ["a", "a"]);
   lane.running = 1;
 
-  assert.equal(lane.isStalled(499), false);
-  assert.equal(lane.isStalled(500), true);
-  assert.equal(lane.takeAll().length, 2);
+  assert.equal(lane.takeExcess(499).length, 0);
+  assert.equal(lane.takeExcess(500).length, 2);
   assert.equal(lane.claimLimit, 0, "it fetches nothing ahead");
-  assert.equal(lane.isStalled(10_000), false, "an empty buffer is no stall");
+  assert.equal(lane.lookAt, Infinity, "an empty buffer is no stall");
 });
 
 test("after a stall nothing is fetched ahead until a slot has come free", () => {
@@ -160,12 +165,87 @@ test("after a stall nothing is fetched ahead until a slot has come free", () => 
   grown(lane);
   push(lane, ["a"]);
   lane.running = 1;
-  assert.equal(lane.isStalled(500), true);
-  lane.takeAll();
+  assert.equal(lane.takeExcess(500).length, 1);
   assert.equal(lane.isHungry, false);
 
   lane.freed(600, 0.01);
   assert.equal(lane.isHungry, true);
+});
+
+test("once handlers take longer, the buffer is cut down to what they can do within the horizon", () => {
+  const lane = grown(makeLane({ concurrency: 1 }));
+  for (let ms = 1; ms <= 400; ms += 1) {
+    lane.running = 1;
+    lane.freed(ms, 1);
+  }
+  grown(lane);
+  push(lane, Array(480).fill("a"));
+  lane.running = 1;
+  assert.equal(lane.takeExcess(401).length, 0, "half a second of work");
+
+  for (let ms = 500; ms <= 1_000; ms += 100) {
+    lane.running = 1;
+    lane.freed(ms, 100);
+    lane.running = 1;
+    lane.takeExcess(ms);
+  }
+  assert.equal(lane.buffered, 5);
+  assert.deepEqual(
+    [lane.shift()?.id, lane.shift()?.id],
+    ["0", "1"],
+    "those that would have come last were given back",
+  );
+});
+
+test("a handler that takes its time now and then does not empty the buffer", () => {
+  const lane = grown(makeLane({ concurrency: 10 }));
+  for (let at = 1; at <= 1_000; at += 1) {
+    lane.running = 10;
+    lane.freed(at, at % 100 === 0 ? 100 : 1);
+  }
+  grown(lane);
+  push(lane, Array(1_000).fill("a"));
+  lane.running = 10;
+  assert.equal(lane.takeExcess(1_001).length, 0);
+});
+
+test("more than may be held of large jobs is given back", () => {
+  const lane = grown(makeLane({ concurrency: 1 }));
+  ran(lane, 0.01, 100);
+  grown(lane);
+  lane.running = 1;
+  push(lane, Array(300).fill("a"), { chars: 1024 * 1024 });
+
+  assert.equal(lane.takeExcess(1).length, 300 - 128);
+});
+
+test("the more urgent leave the buffer first, and the least urgent are given back first", () => {
+  const lane = makeLane({ concurrency: 1 });
+  push(lane, ["a", "b"], { priority: "low" });
+  push(lane, ["c"], { priority: "high" });
+  push(lane, ["d"], { priority: "critical" });
+  push(lane, ["e"], { priority: "low" });
+  push(lane, ["f"], { priority: "high" });
+
+  assert.deepEqual(
+    [1, 2, 3, 4, 5].map(() => lane.shift()?.type),
+    ["d", "c", "f", "a", "b"],
+  );
+});
+
+test("more urgent jobs are looked for while less urgent ones fill the buffer", () => {
+  const lane = makeLane({ concurrency: 1 });
+  push(lane, ["a"], { priority: "high" });
+  push(lane, ["b"], { priority: "low" });
+  assert.equal(lane.wantsRanks, 0, "a slot is free");
+  lane.running = 1;
+  assert.equal(lane.wantsRanks, 3, "all that is more urgent than low");
+  lane.claiming = 1;
+  assert.equal(lane.wantsRanks, 0, "a claim is under way");
+  lane.claiming = 0;
+  lane.takeAll();
+  push(lane, ["c"], { priority: "critical" });
+  assert.equal(lane.wantsRanks, 0, "nothing is more urgent");
 });
 
 test("jobs leave the buffer in the order they came; those of one type can be taken out together", () => {
