@@ -176,4 +176,82 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["if (!attempt.mayRunOnce || !attempt.isBegun) {", "if (true) {"],
     [workerTest("stopping")],
   ),
+  plant(
+    "hoarding-by-slow-average",
+    "when handlers take longer all of a sudden, one worker keeps minutes of work that others could do",
+    "src/worker/lane.ts",
+    [
+      "let most = this.buffered > this.#prefetch * TOLERANCE ? this.#prefetch : this.buffered;",
+      "let most = this.buffered;",
+    ],
+    [workerTest("lane"), workerTest("overtaking")],
+  ),
+  plant(
+    "urgent-not-looked-for",
+    "a critical job waits while less urgent ones lie in the buffer of each worker",
+    "src/worker/lane-loop.ts",
+    ["lane.sweepAt ? lane.wantsRanks : 0;", "lane.sweepAt ? 0 : 0;"],
+    [workerTest("overtaking")],
+  ),
+  plant(
+    "buffer-in-order-of-claims",
+    "a critical job waits for what was fetched before it",
+    "src/worker/job-buffer.ts",
+    ["const rank = RANK[attempt.row[4]] ?? LEAST;", "const rank = LEAST;"],
+    [workerTest("lane")],
+  ),
+  plant(
+    "ranks-ignored",
+    "a worker that looks for more urgent jobs gets the others as well",
+    "supabase/migrations/20261122001000_lease.sql",
+    ["generate_series(0, coalesce((p_mark ->> 'ranks')::integer, 4) - 1)", "generate_series(0, 3)"],
+    ["tests/sql/marks.test.ts"],
+  ),
+  plant(
+    "outcomes-by-class",
+    "an outcome that another copy of the package made counts as a result",
+    "src/core/outcomes.ts",
+    [
+      "if (!hasBrand(value, OUTCOME)) return undefined;",
+      "if (!(value instanceof Outcome)) return undefined;",
+    ],
+    [workerTest("two-copies")],
+  ),
+  plant(
+    "reasons-trusted",
+    "a reason that is no text keeps the attempt from ending",
+    "src/core/outcomes.ts",
+    [
+      'return new Outcome("discarded", { reason: toReason(reason) });',
+      'return new Outcome("discarded", { reason: reason as string });',
+    ],
+    ["tests/core/outcomes.test.ts"],
+  ),
+  plant(
+    "slot-lost-by-crash",
+    "what throws while an attempt's end is told takes its slot with it",
+    "src/worker/executor.ts",
+    [
+      "    } catch (error) {\n      verdicts.crashed(attempt, error);\n    }\n    this.#endSingle(attempt, timed);",
+      "    } finally {\n    }\n    this.#endSingle(attempt, timed);",
+    ],
+    [workerTest("hostile-ends")],
+  ),
+  plant(
+    "errors-of-others-final",
+    "a handler's refused enqueue ends its own job for good",
+    "src/worker/verdicts.ts",
+    [
+      "attempt.fault === undefined || attempt.fault !== error;",
+      '!hasCode(error, "INVALID_PAYLOAD");',
+    ],
+    [workerTest("hostile-ends")],
+  ),
+  plant(
+    "context-of-others",
+    "a handler finds what another job's handler left in the async context",
+    "src/core/clean-context.ts",
+    ["root.runInAsyncScope(make).runInAsyncScope(run, undefined, argument)", "run(argument)"],
+    [workerTest("async-context")],
+  ),
 ];

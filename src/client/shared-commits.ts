@@ -1,4 +1,4 @@
-import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { hasCode } from "../core/errors.ts";
 import { turn } from "../core/turn.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
@@ -73,7 +73,7 @@ export class SharedCommits {
       for (const [at, { resolve }] of batch.entries()) resolve(made[at] as MadeJob);
     } catch (error) {
       // Then nobody knows whether it was done: to send it again could do it twice.
-      if (!(error instanceof DatabaseUnreachableError)) return false;
+      if (!hasCode(error, "DATABASE_UNREACHABLE")) return false;
       for (const { reject } of batch) reject(error);
     }
     return true;

@@ -1,3 +1,5 @@
+import { ERROR, hasBrand } from "./brand.ts";
+
 /** What an error can carry besides its sentence. */
 export interface ErrorDetails {
   readonly cause?: unknown;
@@ -12,12 +14,26 @@ export abstract class QueueError extends Error {
   abstract readonly code: string;
   readonly hint: string | undefined;
   readonly detail: string | undefined;
+  /** Not on each error: it would be printed with it. */
+  declare readonly [ERROR]: true;
 
   constructor(message: string, { cause, hint, detail }: ErrorDetails = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.hint = hint;
     this.detail = detail;
   }
+}
+
+Object.defineProperty(QueueError.prototype, ERROR, { value: true });
+
+/** An error of this library, of whichever copy. Never throws. */
+export function isQueueError(error: unknown): error is QueueError {
+  return hasBrand(error, ERROR);
+}
+
+/** An error of this library with that code, of whichever copy: what `instanceof` can't tell when the package is loaded twice. */
+export function hasCode(error: unknown, ...codes: readonly string[]): error is QueueError {
+  return isQueueError(error) && codes.includes(error.code);
 }
 
 /** An option has a value that is not allowed. */

@@ -22,6 +22,9 @@ export interface BatchImplementation {
 /** What a handler may return: the result, or another way to end the attempt. */
 export type Returned<Output> = Output | Outcome;
 
+/** What a batch handler may return: an entry for each job, nothing, or one outcome for all. */
+export type ReturnedByBatch<Output> = readonly Returned<Output>[] | Outcome | undefined;
+
 /**
  * Says how jobs of a type are performed. Returning completes the job with that result, throwing fails the attempt, and `snooze`,
  * `discard` and `fail` make values for the other ends.
@@ -48,13 +51,14 @@ export interface BatchOptions {
 
 /**
  * Says how several jobs of a type are performed at once. The handler returns an array with one entry for each job, in the same
- * order: a result, or an outcome. Returning nothing completes all; throwing fails all.
+ * order: a result, or an outcome. Returning nothing completes all, one outcome ends all in this way, and throwing
+ * fails all.
  */
 export function implementBatch<Input, Output, Given>(
   job: Job<Input, Output, Given>,
   handle: (
     context: BatchContext<Input, Output>,
-  ) => Promise<readonly Returned<Output>[] | undefined> | readonly Returned<Output>[] | undefined,
+  ) => Promise<ReturnedByBatch<Output>> | ReturnedByBatch<Output>,
   { maxSize = 100 }: BatchOptions = {},
 ): BatchImplementation {
   checkHandler(job, handle);

@@ -42,6 +42,17 @@ function convert(thrown: unknown, depth: number): JobErrorJson {
   };
 }
 
+/** Anything that is given as a reason, as a text that Postgres can keep, of 8 KiB at most. Never throws. */
+export function toReason(value: unknown): string {
+  try {
+    if (!isErrorLike(value)) return clip(show(value), MAX_TEXT_BYTES);
+    const { name, message } = toJobError(value);
+    return clip(message === "" ? name : `${name}: ${message}`, MAX_TEXT_BYTES);
+  } catch {
+    return "a value that cannot be read";
+  }
+}
+
 /** The first members of an array; nothing of what is none, or cannot be read. */
 function listOf(value: unknown): unknown[] {
   try {

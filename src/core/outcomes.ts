@@ -1,4 +1,6 @@
+import { hasBrand, OUTCOME } from "./brand.ts";
 import { type Duration, toMs } from "./durations.ts";
+import { toReason } from "./job-error.ts";
 
 /** A way to end an attempt other than completing it. Handlers return (or throw) what these functions make. */
 export class Outcome {
@@ -8,6 +10,7 @@ export class Outcome {
   readonly reason: string | undefined;
   readonly error: unknown;
   readonly retryable: boolean;
+  readonly [OUTCOME] = true;
 
   constructor(
     kind: Outcome["kind"],
@@ -21,15 +24,16 @@ export class Outcome {
   }
 }
 
-/** Run the job again after a while; no attempt is used up. */
-export function snooze(delay: Duration, reason?: string): Outcome {
+/** Run the job again after a while; no attempt is used up. The reason may be anything, an error for example: its words are kept. */
+export function snooze(delay: Duration, reason?: unknown): Outcome {
   const delayMs = toMs(delay, "delay");
-  return new Outcome("snoozed", reason === undefined ? { delayMs } : { delayMs, reason });
+  if (reason === undefined) return new Outcome("snoozed", { delayMs });
+  return new Outcome("snoozed", { delayMs, reason: toReason(reason) });
 }
 
-/** Put the job into the dead letters now, however many attempts are left. */
-export function discard(reason: string): Outcome {
-  return new Outcome("discarded", { reason });
+/** Put the job into the dead letters now, however many attempts are left. The reason may be anything, an error for example. */
+export function discard(reason: unknown): Outcome {
+  return new Outcome("discarded", { reason: toReason(reason) });
 }
 
 export interface FailOptions {
@@ -43,4 +47,32 @@ export interface FailOptions {
 export function fail(error: unknown, { retryable = true, retryAfter }: FailOptions = {}): Outcome {
   if (retryAfter === undefined) return new Outcome("failed", { error, retryable });
   return new Outcome("failed", { error, retryable, delayMs: toMs(retryAfter, "retryAfter") });
+}
+
+/** What an outcome says, with nothing in it that could surprise. */
+export type ReadOutcome = Pick<Outcome, "kind" | "delayMs" | "reason" | "error" | "retryable">;
+
+/**
+ * Reads an outcome, also one that another copy of this library made. Undefined for everything else: that is a result, or an error. What
+ * it holds may be anything, so each part is looked at with care. Never throws.
+ */
+export function readOutcome(value: unknown): ReadOutcome | undefined {
+  if (!hasBrand(value, OUTCOME)) return undefined;
+  const part = (name: keyof ReadOutcome): unknown => {
+    try {
+      return (value as Outcome)[name];
+    } catch {
+      return undefined;
+    }
+  };
+  const kind = part("kind");
+  const delay = part("delayMs");
+  const reason = part("reason");
+  return {
+    kind: kind === "snoozed" || kind === "discarded" ? kind : "failed",
+    delayMs: typeof delay === "number" && delay >= 0 && delay < Infinity ? delay : undefined,
+    reason: reason === undefined ? undefined : toReason(reason),
+    error: part("error"),
+    retryable: part("retryable") !== false,
+  };
 }

@@ -8,10 +8,12 @@ import {
 } from "../core/database-errors.ts";
 import {
   type ErrorDetails,
+  hasCode,
   InvalidDependencyError,
   InvalidOptionError,
   InvalidPayloadError,
-  QueueError,
+  isQueueError,
+  type QueueError,
   UnknownQueueError,
 } from "../core/errors.ts";
 import { SCHEMA_VERSION } from "./schema-version.ts";
@@ -55,7 +57,7 @@ const CONNECTION_CODES: ReadonlySet<string> = new Set([
  * own code inside a transaction stay untouched.
  */
 export function translateError(error: unknown, host: string): unknown {
-  if (error instanceof QueueError || typeof error !== "object" || error === null) return error;
+  if (isQueueError(error) || typeof error !== "object" || error === null) return error;
   const { code, message = "" } = error as { code?: unknown; message?: string };
   if (typeof code === "string" && isSqlstate(error, code)) {
     return fromSqlstate(code, error as DatabaseMessage, host);
@@ -93,8 +95,8 @@ export function isConnectionBroken(error: unknown): boolean {
 
 /** Whether trying again later may help although nothing else changes. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof DatabaseUnreachableError) return true;
-  return error instanceof QueueSqlError && /^(40|53|55|57|58)/.test(error.sqlstate);
+  if (hasCode(error, "DATABASE_UNREACHABLE")) return true;
+  return /^(40|53|55|57|58)/.test(sqlstateOf(error));
 }
 
 /** Statement timeout, lock timeout, serialization failure, deadlock. */
@@ -107,8 +109,13 @@ export function isStatementFault(error: unknown): boolean {
 
 /** Whether a value that was sent is at fault, so that the same call without it would work. */
 export function isAboutData(error: unknown): boolean {
-  if (error instanceof InvalidPayloadError || error instanceof InvalidOptionError) return true;
-  return error instanceof QueueSqlError && /^(21|22|23|54|P0|XX)/.test(error.sqlstate);
+  if (hasCode(error, "INVALID_PAYLOAD", "INVALID_OPTION")) return true;
+  return /^(21|22|23|54|P0|XX)/.test(sqlstateOf(error));
+}
+
+/** Of what the database said; empty for everything else. */
+function sqlstateOf(error: unknown): string {
+  return hasCode(error, "SQL_ERROR") ? (error as QueueSqlError).sqlstate : "";
 }
 
 interface DatabaseMessage {

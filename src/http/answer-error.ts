@@ -1,5 +1,4 @@
-import { DatabaseUnreachableError, SchemaVersionError } from "../core/database-errors.ts";
-import { QueueError } from "../core/errors.ts";
+import { hasCode, isQueueError } from "../core/errors.ts";
 import type { Logger } from "../core/logger.ts";
 import { problemResponse } from "./problem.ts";
 import { RequestRefused } from "./request-refused.ts";
@@ -8,7 +7,7 @@ import { RequestRefused } from "./request-refused.ts";
 export function translated(error: unknown, logger: Logger): Response {
   if (error instanceof RequestRefused) return problemResponse(error.problem);
   logger.error("request.failed", { error });
-  if (error instanceof DatabaseUnreachableError) {
+  if (hasCode(error, "DATABASE_UNREACHABLE")) {
     return problemResponse({
       status: 503,
       code: error.code,
@@ -17,7 +16,7 @@ export function translated(error: unknown, logger: Logger): Response {
       headers: { "retry-after": "5" },
     });
   }
-  if (error instanceof SchemaVersionError) {
+  if (hasCode(error, "SCHEMA_VERSION")) {
     const { code, message: title, hint } = error;
     return problemResponse({
       status: 503,
@@ -26,7 +25,7 @@ export function translated(error: unknown, logger: Logger): Response {
       ...(hint !== undefined && { detail: hint }),
     });
   }
-  const code = error instanceof QueueError ? (error as { code?: string }).code : undefined;
+  const code = isQueueError(error) ? error.code : undefined;
   return problemResponse({
     status: 500,
     code: code ?? "INTERNAL_ERROR",

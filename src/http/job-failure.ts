@@ -1,10 +1,4 @@
-import {
-  type ErrorDetails,
-  InvalidPayloadError,
-  InvalidResultError,
-  LeaseLostError,
-  QueueError,
-} from "../core/errors.ts";
+import { type ErrorDetails, hasCode, isQueueError, QueueError } from "../core/errors.ts";
 import { clip, toJobError } from "../core/job-error.ts";
 import type { Problem } from "./problem.ts";
 import { RequestRefused } from "./request-refused.ts";
@@ -43,34 +37,25 @@ export interface JobFailure {
 export function failureOf(thrown: unknown): JobFailure {
   if (thrown instanceof RequestRefused) return failure(thrown.problem, false);
   const { message, code } = toJobError(thrown);
-  const detail = thrown instanceof QueueError ? thrown.hint : undefined;
+  const detail = isQueueError(thrown) ? thrown.hint : undefined;
   const problem = {
     code: code !== undefined && /^[A-Z][A-Z0-9_]{2,63}$/.test(code) ? code : "FUNCTION_FAILED",
     title: clip(message === "" ? "The function failed without a message" : message, MOST_BYTES),
     ...(detail !== undefined && { detail }),
   };
-  if (thrown instanceof RetryLater) {
-    const seconds = thrown.retryAfterSeconds;
+  if (hasCode(thrown, "RETRY_LATER")) {
+    const seconds = (thrown as RetryLater).retryAfterSeconds;
     const busy = { ...problem, status: 503 };
     if (seconds === undefined) return failure(busy, true);
     return failure({ ...busy, headers: { "retry-after": String(seconds) } }, true, seconds);
   }
-  if (isFinal(thrown)) return failure({ ...problem, status: 422 }, false);
-  if (thrown instanceof LeaseLostError) return failure({ ...problem, status: 409 }, false);
+  if (hasCode(thrown, "JOB_REFUSED")) return failure({ ...problem, status: 422 }, false);
+  if (hasCode(thrown, "LEASE_LOST")) return failure({ ...problem, status: 409 }, false);
   return failure({ ...problem, status: 500 }, true);
 }
 
 /** Enough for a sentence; stacks and dumps belong into the function's log. */
 const MOST_BYTES = 2_048;
-
-/** What would come out the same the next time. */
-function isFinal(thrown: unknown): boolean {
-  return (
-    thrown instanceof Refused ||
-    thrown instanceof InvalidPayloadError ||
-    thrown instanceof InvalidResultError
-  );
-}
 
 function failure(problem: Problem, retryable: boolean, retryAfterSeconds?: number): JobFailure {
   return { problem, retryable, retryAfterSeconds };

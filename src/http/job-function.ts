@@ -8,6 +8,7 @@ import { type JobReporter, reporterOf } from "./job-reporter.ts";
 import { type LaterTools, workLater } from "./later-work.ts";
 import { problemResponse } from "./problem.ts";
 import { type ReceivedJob, type ReceiveOptions, receiveJob } from "./received-job.ts";
+import { RequestRefused } from "./request-refused.ts";
 
 /** What a function that does jobs gets for each of them. */
 export interface JobCall<Payload> {
@@ -71,7 +72,7 @@ export function jobFunction<Payload = unknown>(
     const work = async (): Promise<string | null> => {
       try {
         linked.signal.throwIfAborted();
-        return encodeResult(await handle(callOf(job, linked.signal, reporter, jobLog)));
+        return resultOf(await handle(callOf(job, linked.signal, reporter, jobLog)));
       } finally {
         linked.release();
         reporter.stop();
@@ -89,6 +90,16 @@ export function jobFunction<Payload = unknown>(
     options.waitUntil?.(done);
     return jsonResponse(202, '{"accepted":true}');
   };
+}
+
+/** What can't be written as JSON can't be the next time. Errors of the same class from the handler's own calls say nothing of that. */
+function resultOf(value: unknown): string | null {
+  try {
+    return encodeResult(value);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new RequestRefused({ status: 422, code: "INVALID_RESULT", title: message });
+  }
 }
 
 function callOf<Payload>(

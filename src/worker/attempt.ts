@@ -35,6 +35,8 @@ export class Attempt {
   isUncertain = false;
   /** The handler was called; before that its input may be checked, which may take a while. */
   isBegun = false;
+  /** What this worker found wrong with the job's own input or result: trying again would end the same way. */
+  fault: unknown;
   /** The handler is about to complete it together with its own writes. */
   isCommitting = false;
   /** The handler itself completed it, together with its own writes, or passed it on. */

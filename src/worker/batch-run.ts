@@ -1,7 +1,9 @@
+import { callClean } from "../core/clean-context.ts";
 import { InvalidResultError } from "../core/errors.ts";
 import type { BatchContext } from "../core/handler.ts";
 import { parseInput } from "../core/input.ts";
 import type { Logger } from "../core/logger.ts";
+import { readOutcome } from "../core/outcomes.ts";
 import type { Attempt } from "./attempt.ts";
 import { type ContextTools, JobContext } from "./job-context.ts";
 import type { Route } from "./routes.ts";
@@ -28,9 +30,12 @@ export class BatchRun {
     const inputs = new Map<Attempt, unknown>();
     for (const attempt of this.#attempts) {
       try {
-        inputs.set(attempt, await parseInput(this.#route.job, attempt.row[5]));
+        const input = parseInput(this.#route.job, attempt.row[5], (error) => {
+          attempt.fault = error;
+        });
+        inputs.set(attempt, await input);
       } catch (error) {
-        this.#verdicts.threw(attempt, error);
+        this.#fail(attempt, error);
       }
     }
     // While schemas were at work, time may have run out for some.
@@ -41,10 +46,18 @@ export class BatchRun {
     );
     for (const attempt of runnable) attempt.isBegun = true;
     try {
-      const answer = await this.#route.batch?.handle(this.#context(jobs));
-      await this.#deliver(runnable, answer);
+      const { batch } = this.#route;
+      await this.#deliver(runnable, batch && (await callClean(batch.handle, this.#context(jobs))));
     } catch (error) {
-      for (const attempt of runnable) this.#verdicts.threw(attempt, error);
+      for (const attempt of runnable) this.#fail(attempt, error);
+    }
+  }
+
+  #fail(attempt: Attempt, error: unknown): void {
+    try {
+      this.#verdicts.threw(attempt, error);
+    } catch (fault) {
+      this.#verdicts.crashed(attempt, fault);
     }
   }
 
@@ -53,21 +66,33 @@ export class BatchRun {
     return { type: this.#route.job.type, jobs, signal: this.#controller.signal, log };
   }
 
+  /** One entry for each job; nothing, or one outcome, is meant for all of them. */
   async #deliver(attempts: readonly Attempt[], answer: unknown): Promise<void> {
-    if (answer === undefined || answer === null) {
-      await Promise.all(attempts.map((attempt) => this.#verdicts.returned(attempt, undefined)));
+    if (answer === undefined || answer === null || readOutcome(answer)) {
+      await Promise.all(attempts.map((attempt) => this.#end(attempt, () => answer)));
       return;
     }
     if (!Array.isArray(answer) || answer.length !== attempts.length) {
       const got = Array.isArray(answer) ? `${answer.length} entries` : `a ${typeof answer}`;
-      throw new InvalidResultError(
+      const error = new InvalidResultError(
         "",
         `expected one entry for each of ${attempts.length} jobs, got ${got}`,
       );
+      for (const attempt of attempts) attempt.fault = error;
+      throw error;
     }
     await Promise.all(
-      attempts.map((attempt, index) => this.#verdicts.returned(attempt, answer[index])),
+      attempts.map((attempt, index) => this.#end(attempt, () => answer[index] as unknown)),
     );
+  }
+
+  /** What one entry does when it is looked at is the fault of its job alone. Never rejects. */
+  async #end(attempt: Attempt, entry: () => unknown): Promise<void> {
+    try {
+      await this.#verdicts.returned(attempt, entry());
+    } catch (error) {
+      this.#verdicts.crashed(attempt, error);
+    }
   }
 
   #abortIfAll(): void {

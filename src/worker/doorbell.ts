@@ -1,6 +1,6 @@
 import { backoffDelay } from "../core/backoff.ts";
 import type { Clock } from "../core/clock.ts";
-import { ListenUnavailableError } from "../core/database-errors.ts";
+import { hasCode } from "../core/errors.ts";
 import type { Logger } from "../core/logger.ts";
 import { pause } from "../core/signals.ts";
 import { type Offer, readOffer } from "../db/claimed-jobs.ts";
@@ -101,7 +101,7 @@ export class Doorbell {
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof ListenUnavailableError) {
+        if (hasCode(error, "LISTEN_UNAVAILABLE")) {
           logger.info("listen.unavailable", { reason: error.message, hint: error.hint });
           return;
         }

@@ -1,3 +1,4 @@
+import { callClean } from "../core/clean-context.ts";
 import { JobTimeoutError, ShutdownError } from "../core/errors.ts";
 import { parseInput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
@@ -61,13 +62,12 @@ export class Executor {
 
   #start(attempt: Attempt): void {
     const { lane, route, type } = attempt;
-    // What it took is always of interest where it was long; in the midst of a backlog, only then.
+    // In the midst of a backlog this would cost as much as a handler that does nothing.
     const isMeasured = lane.buffered === 0;
     lane.running += 1;
     if (route.batch) this.#runBatch(attempt);
     else this.#runSingle(attempt);
-    const ms = this.#now - attempt.startedAt;
-    if (isMeasured || ms >= NOTABLE_MS) this.#parts.blocks.called(type, ms);
+    if (isMeasured) this.#parts.blocks.called(type, this.#now - attempt.startedAt);
   }
 
   /** Whether the handlers of a type, as far as was seen, soon let others in after they are called. */
@@ -86,47 +86,70 @@ export class Executor {
     for (const attempt of this.running) this.#parts.verdicts.interrupt(attempt);
   }
 
+  /** Nothing that a handler returns or throws is trusted: whatever it does when it is looked at, its attempt ends and its slot comes free. */
   #runSingle(attempt: Attempt): void {
-    const { verdicts, tools } = this.#parts;
     this.#begin(attempt);
-    const { handle, job } = attempt.route;
-    const limitMs = attempt.ownTimeoutMs ?? job.timeoutMs;
+    const limitMs = attempt.ownTimeoutMs ?? attempt.route.job.timeoutMs;
     const timed = limitMs === undefined ? undefined : this.#limit([attempt], limitMs);
-    const begin = (input: unknown): unknown => {
-      attempt.isBegun = true;
-      return handle(new JobContext(input, attempt, tools));
-    };
     let answer: unknown;
     try {
-      const input = job.input ? parseInput(job, attempt.row[5]) : attempt.row[5];
-      answer =
-        input instanceof Promise
-          ? // Meanwhile its time may have run out, or it was given back.
-            input.then((parsed: unknown) =>
-              attempt.state === "running" ? begin(parsed) : undefined,
-            )
-          : begin(input);
-      if (isThenable(answer)) answer = Promise.resolve(answer);
+      answer = this.#call(attempt);
+      if (isThenable(answer)) {
+        void Promise.resolve(answer).then(
+          (value) => this.#returned(attempt, value, timed),
+          (error: unknown) => this.#threw(attempt, error, timed),
+        );
+        return;
+      }
     } catch (error) {
-      verdicts.threw(attempt, error);
-      this.#endSingle(attempt, timed);
+      this.#threw(attempt, error, timed);
       return;
     }
-    if (answer instanceof Promise) {
-      answer.then(
-        (value) => this.#returned(attempt, value, timed),
-        (error: unknown) => {
-          verdicts.threw(attempt, error);
-          this.#endSingle(attempt, timed);
-        },
-      );
-    } else this.#returned(attempt, answer, timed);
+    this.#returned(attempt, answer, timed);
+  }
+
+  #call(attempt: Attempt): unknown {
+    const { job } = attempt.route;
+    if (!job.input) return this.#handle(attempt, attempt.row[5]);
+    const input = parseInput(job, attempt.row[5], (error) => {
+      attempt.fault = error;
+    });
+    if (!(input instanceof Promise)) return this.#handle(attempt, input);
+    // Meanwhile its time may have run out, or it was given back.
+    return input.then((parsed: unknown) =>
+      attempt.state === "running" ? this.#handle(attempt, parsed) : undefined,
+    );
+  }
+
+  #handle(attempt: Attempt, input: unknown): unknown {
+    attempt.isBegun = true;
+    return callClean(attempt.route.handle, new JobContext(input, attempt, this.#parts.tools));
   }
 
   #returned(attempt: Attempt, value: unknown, timed: Timed | undefined): void {
-    const checking = this.#parts.verdicts.returned(attempt, value);
-    if (checking) void checking.then(() => this.#endSingle(attempt, timed));
-    else this.#endSingle(attempt, timed);
+    const { verdicts } = this.#parts;
+    try {
+      const checking = verdicts.returned(attempt, value);
+      if (checking) {
+        void checking
+          .catch((error: unknown) => verdicts.crashed(attempt, error))
+          .then(() => this.#endSingle(attempt, timed));
+        return;
+      }
+    } catch (error) {
+      verdicts.crashed(attempt, error);
+    }
+    this.#endSingle(attempt, timed);
+  }
+
+  #threw(attempt: Attempt, error: unknown, timed: Timed | undefined): void {
+    const { verdicts } = this.#parts;
+    try {
+      verdicts.threw(attempt, error);
+    } catch (fault) {
+      verdicts.crashed(attempt, fault);
+    }
+    this.#endSingle(attempt, timed);
   }
 
   #endSingle(attempt: Attempt, timed: Timed | undefined): void {
@@ -205,9 +228,8 @@ export class Executor {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
-    typeof value === "object" &&
+    (typeof value === "object" || typeof value === "function") &&
     value !== null &&
-    "then" in value &&
-    typeof value.then === "function"
+    typeof (value as PromiseLike<unknown>).then === "function"
   );
 }

@@ -154,14 +154,18 @@ export class JobContext implements HandlerContext {
   async #commit(work: (tx: HandlerTransaction) => unknown): Promise<void> {
     const attempt = this.#attempt;
     const { sql, clock, verdicts } = this.#tools;
+    const onFault = (error: unknown): void => {
+      attempt.fault = error;
+    };
     const status = await sql.transaction(async (tx) => {
-      const output = await parseOutput(attempt.route.job, await work(tx));
+      const output = await parseOutput(attempt.route.job, await work(tx), onFault);
+      const result = encodeOwn(output, onFault);
       const answer = await settleOne(tx, {
         lease: attempt.lease.id,
         id: attempt.id,
         outcome: "completed",
         detail: { elapsed_ms: Math.round(clock.now() - attempt.startedAt) },
-        result: encodeResult(output),
+        result,
       });
       if (answer === null) {
         verdicts.lose(attempt);
@@ -170,5 +174,14 @@ export class JobContext implements HandlerContext {
       return answer;
     });
     if (status === "completed") verdicts.committed(attempt);
+  }
+}
+
+function encodeOwn(output: unknown, onFault: (error: unknown) => void): string | null {
+  try {
+    return encodeResult(output);
+  } catch (error) {
+    onFault(error);
+    throw error;
   }
 }

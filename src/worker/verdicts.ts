@@ -1,10 +1,10 @@
 import type { Clock } from "../core/clock.ts";
-import { JobCancelledError, LeaseLostError, QueueError, ShutdownError } from "../core/errors.ts";
+import { JobCancelledError, LeaseLostError, ShutdownError } from "../core/errors.ts";
 import { parseOutput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
-import { encodeResult, storableText } from "../core/json.ts";
+import { encodeResult } from "../core/json.ts";
 import type { Logger } from "../core/logger.ts";
-import { Outcome } from "../core/outcomes.ts";
+import { type ReadOutcome, readOutcome } from "../core/outcomes.ts";
 import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
 import type { Attempt } from "./attempt.ts";
 import type { Deadlines } from "./deadlines.ts";
@@ -26,8 +26,11 @@ export interface VerdictParts {
 /** How long a handler may take to react to a cancellation. */
 const CANCEL_GRACE_MS = 10_000;
 
-/** Trying again would end the same way. */
-const NEVER_RETRIED: ReadonlySet<string> = new Set(["INVALID_PAYLOAD", "INVALID_RESULT"]);
+/** Plain words only, for what could not be told in any others. */
+const UNTELLABLE = {
+  name: "NonError",
+  message: "The attempt ended with something that cannot be told",
+};
 
 /** Decides how attempts end. The first decision stands: what a handler does after it changes nothing. */
 export class Verdicts {
@@ -42,7 +45,8 @@ export class Verdicts {
   /** The handler returned: a result, or an outcome. The answer is a promise only if an asynchronous schema has to look at it. */
   returned(attempt: Attempt, value: unknown): Promise<void> | undefined {
     if (attempt.state !== "running") return undefined;
-    if (isOutcome(value)) this.#decide(attempt, value);
+    const outcome = readOutcome(value);
+    if (outcome) this.#decide(attempt, outcome);
     else if (!attempt.route.job.output) this.#complete(attempt, value);
     else return this.#check(attempt, value);
     return undefined;
@@ -57,11 +61,27 @@ export class Verdicts {
     }
     if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
     else if (attempt.stopReason === "shutdown") this.interrupt(attempt, error);
-    else if (isOutcome(error)) this.#decide(attempt, error);
     else {
-      const retryable = !isNeverRetried(error);
-      this.end(attempt, "failed", { error: toJobError(error), retryable });
+      const outcome = readOutcome(error);
+      if (outcome) this.#decide(attempt, outcome);
+      else this.#fail(attempt, error);
     }
+  }
+
+  /** Something went wrong while the end of an attempt was told: it ends as failed, with whatever words are left. Never throws. */
+  crashed(attempt: Attempt, error: unknown): void {
+    this.#parts.logger.error("job.end_failed", { jobId: attempt.id, type: attempt.type, error });
+    try {
+      if (attempt.state !== "ended") this.#fail(attempt, error);
+    } catch {
+      attempt.state = "ended";
+      this.#parts.settlements.add(attempt, "failed", { error: UNTELLABLE, retryable: true });
+    }
+  }
+
+  #fail(attempt: Attempt, error: unknown): void {
+    const retryable = attempt.fault === undefined || attempt.fault !== error;
+    this.end(attempt, "failed", { error: toJobError(error), retryable });
   }
 
   /** The handler completed the job itself, in the transaction of its own writes. */
@@ -165,7 +185,9 @@ export class Verdicts {
 
   #check(attempt: Attempt, value: unknown): Promise<void> | undefined {
     try {
-      const output = parseOutput(attempt.route.job, value);
+      const output = parseOutput(attempt.route.job, value, (error) => {
+        attempt.fault = error;
+      });
       if (output instanceof Promise) {
         return output.then(
           (parsed) => this.#complete(attempt, parsed),
@@ -184,6 +206,7 @@ export class Verdicts {
     try {
       attempt.resultText = encodeResult(output);
     } catch (error) {
+      attempt.fault = error;
       this.threw(attempt, error);
       return;
     }
@@ -196,12 +219,12 @@ export class Verdicts {
     if (!attempt.isCommitted) this.#parts.settlements.complete(attempt);
   }
 
-  #decide(attempt: Attempt, outcome: Outcome): void {
+  #decide(attempt: Attempt, outcome: ReadOutcome): void {
     const { kind, delayMs, reason } = outcome;
     this.end(attempt, kind, {
       ...(kind === "failed" && { error: toJobError(outcome.error), retryable: outcome.retryable }),
       ...(delayMs !== undefined && { delay_ms: delayMs }),
-      ...(reason !== undefined && { reason: storableText(reason) }),
+      ...(reason !== undefined && { reason }),
     });
   }
 
@@ -210,22 +233,5 @@ export class Verdicts {
       attempt.elapsedMs = this.#parts.clock.now() - attempt.startedAt;
     }
     attempt.state = "ended";
-  }
-}
-
-/** Whatever was thrown or returned may be a proxy that throws when looked at. */
-function isOutcome(value: unknown): value is Outcome {
-  try {
-    return value instanceof Outcome;
-  } catch {
-    return false;
-  }
-}
-
-function isNeverRetried(error: unknown): boolean {
-  try {
-    return error instanceof QueueError && NEVER_RETRIED.has(error.code);
-  } catch {
-    return false;
   }
 }

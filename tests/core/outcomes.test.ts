@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { discard, fail, Outcome, snooze } from "../../src/core/outcomes.ts";
+import { discard, fail, Outcome, readOutcome, snooze } from "../../src/core/outcomes.ts";
 
 test("outcomes carry their delay in milliseconds and their reason", () => {
   const { kind, delayMs, reason } = snooze("10m", "too early");
@@ -13,6 +13,28 @@ test("outcomes carry their delay in milliseconds and their reason", () => {
   assert.equal(fail(new Error("x"), { retryAfter: "2s" }).delayMs, 2_000);
   assert.equal(fail(new Error("x"), { retryable: false }).retryable, false);
   assert.ok(fail("x") instanceof Outcome);
+});
+
+test("a reason may be anything; its words are kept", () => {
+  assert.equal(discard(new TypeError("broken")).reason, "TypeError: broken");
+  assert.equal(discard({ code: 5 }).reason, '{"code":5}');
+  assert.equal(discard(undefined).reason, "undefined");
+  assert.equal(snooze(1, Symbol("s")).reason, "Symbol(s)");
+  assert.equal(discard("x".repeat(10_000_000)).reason?.length, 8_192);
+  assert.equal(discard("a\u0000b").reason, "a\uFFFDb");
+});
+
+test("an outcome is read with care, whoever made it", () => {
+  assert.deepEqual(
+    { ...readOutcome({ [Symbol.for("millrace.outcome")]: true, kind: "odd", delayMs: Infinity }) },
+    { kind: "failed", delayMs: undefined, reason: undefined, error: undefined, retryable: true },
+  );
+  assert.equal(
+    readOutcome({ kind: "snoozed", delayMs: 5 }),
+    undefined,
+    "a result that looks like one",
+  );
+  assert.equal(readOutcome(null), undefined);
 });
 
 test("a snooze that is none is refused", () => {

@@ -47,6 +47,23 @@ describeOnEachServer("a claim that goes on from its mark", (context) => {
     );
   });
 
+  it("takes only what is more urgent than a rank, when it asks for that", async () => {
+    const { enqueue } = rigOf(context.db);
+    const low = await enqueue("ranks", { priority: "low" });
+    const normal = await enqueue("ranks", { priority: "normal" });
+    const critical = await enqueue("ranks", { priority: "critical" });
+    const ids = async (ranks: number): Promise<unknown[]> =>
+      (await claim(["ranks"], { ranks }, 5)).jobs.map((job) => job[1]);
+
+    assert.deepEqual(await ids(2), [critical]);
+    assert.deepEqual(await ids(2), [], "nothing more urgent than normal is left");
+    assert.deepEqual(await ids(3), [normal]);
+    assert.deepEqual(
+      (await claim(["ranks"], null, 5)).jobs.map((job) => job[1]),
+      [low],
+    );
+  });
+
   it("leaves a job that lies before the mark to the full sweep", async () => {
     const { enqueue, settle, start } = rigOf(context.db);
     const early = await start("before");
