@@ -13,6 +13,7 @@ import { isOutage, type Link } from "./link.ts";
 import { Marks } from "./marks.ts";
 import type { WorkerSettings } from "./options.ts";
 import type { Orphans } from "./orphans.ts";
+import { armBell, EMPTY_WAITS_MS, nothingFits, rest } from "./rest.ts";
 import { settleApart } from "./settle-apart.ts";
 import { encodeBatch } from "./settlement-text.ts";
 import { type SettlementBatch, type Settlements, sizeOf } from "./settlements.ts";
@@ -55,10 +56,6 @@ const MOST_CALLS = 2;
 const FEW = 4;
 /** Between two claims that look at everything and not just beyond the mark. */
 const SWEEP_MS = 200;
-/** After work ran out it often comes back soon; so the first looks are quick. */
-const EMPTY_WAITS_MS = [5, 20, 50, 100, 200, 500] as const;
-/** With a bell too, the first looks come soon: an enqueue that was under way while the bell was armed has not seen it. */
-const ARMED_WAITS_MS = [5, 30, 200] as const;
 /** A claim waits until leases that are about to end were extended. */
 const LATE_WAIT_MS = 20;
 /** Between tries of a call that fails although the database is there. */
@@ -241,44 +238,6 @@ function takeUrgent(
   intake.claimed(lane, answer, deadline, size);
   const excess = phase.isStopping ? lane.takeAll() : lane.takeExcess(parts.settings.clock.now());
   giveBack(excess, parts);
-}
-
-/** There may be work, but none that should still be begun. */
-function nothingFits(lane: Lane, { settings, phase }: LaneLoopParts): void {
-  lane.emptyAtWork = phase.workCount;
-  lane.nextClaimAt = settings.clock.now() + settings.pollIntervalMs;
-  phase.onIdle();
-}
-
-/** Nothing to claim: asks to be woken where that is possible, and says when to look again. */
-async function rest(lane: Lane, nextDueMs: number | null, parts: LaneLoopParts): Promise<void> {
-  const { settings, doorbell, phase } = parts;
-  const { clock, random, pollIntervalMs } = settings;
-  lane.marks.clear();
-  lane.isFlowing = false;
-  lane.emptyClaims += 1;
-  phase.onIdle();
-  if (!phase.isStopping && (await armBell(parts))) return;
-  const waits: readonly number[] = doorbell.isArmed ? ARMED_WAITS_MS : EMPTY_WAITS_MS;
-  const poll =
-    Math.min(waits[lane.emptyClaims - 1] ?? pollIntervalMs, pollIntervalMs) *
-    (0.9 + 0.2 * random());
-  // Due already, and not to be had: somebody else is at it. Don't run against a closed door.
-  const due = Math.max(nextDueMs ?? Infinity, Math.min(lane.emptyClaims * 5, 100));
-  lane.nextClaimAt = clock.now() + Math.min(poll, due);
-}
-
-/** Asks to be woken, where that is possible and not done yet; true when it was done now. */
-async function armBell({ doorbell, link }: LaneLoopParts): Promise<boolean> {
-  if (!doorbell.isListening || doorbell.isArmed || link.isDown) return false;
-  try {
-    // After it every lane looks once more: a job may have come before the bell was armed.
-    await doorbell.arm();
-    return true;
-  } catch {
-    // Then the next look is a matter of time, as without a bell.
-    return false;
-  }
 }
 
 async function failed(
