@@ -93,7 +93,7 @@ begin
         'The queue has another owner than the one who installed it, and row level security hides its rows from it'));
     end if;
     v_count := queue.adopt();
-    v_found := v_found || queue.reconciled('other_owner', v_count, true, true, format('The policies of %s tables named another owner', v_count));
+    v_found := v_found || queue.reconciled('other_owner', v_count, true, true, format('Tables whose policies named another owner: %s', v_count));
   end if;
 
   select count(*) into v_count
@@ -109,7 +109,7 @@ begin
       perform queue.adopt();
     end if;
     v_found := v_found || queue.reconciled('wrong_grants', v_count, true, not p_dry_run,
-      format('%s functions may be called by everybody, or not by workers', v_count));
+      format('Functions that everybody may call, or that workers may not: %s', v_count));
   end if;
 
   select count(*), string_agg(behind.name, ', ' order by behind.name) into v_count, v_text from queue.sequences_behind() as behind;
@@ -119,17 +119,18 @@ begin
       perform setval(behind.name::regclass, behind.highest + 1000) from queue.sequences_behind() as behind;
     end if;
     v_found := v_found || queue.reconciled('sequences_behind', v_count, true, not p_dry_run,
-      format('%s lie behind the highest number in use', v_text));
+      format('Sequences that lie behind the highest number in use: %s', v_text));
   end if;
 
-  select greatest(0, 4 - count(*)) into v_count
+  -- Maintenance keeps four; with two there is time.
+  select 4 - count(*) into v_count
   from queue.partitions as part, queue.job_ids as ids where part.first_id > ids.last_value;
-  if v_count > 0 then
+  if v_count > 2 then
     if not p_dry_run then
       perform queue.extend_partitions();
     end if;
     v_found := v_found || queue.reconciled('partitions_missing', v_count, true, not p_dry_run,
-      format('%s partitions for ids to come are missing', v_count));
+      format('Partitions that are missing for ids to come: %s', v_count));
   end if;
 
   select array_agg(token.id order by token.id) into v_ids
@@ -146,13 +147,13 @@ begin
       delete from queue.waiting as token where token.id = any (v_ids) and not exists (select from queue.jobs as job where job.id = token.id);
     end if;
     v_found := v_found || queue.reconciled('tokens_without_jobs', cardinality(v_ids), true, not p_dry_run,
-      format('%s entries wait to be claimed and there is no such job, the first is %s', cardinality(v_ids), v_ids[1]));
+      format('Entries that wait and of which there is no job: %s, the first is %s', cardinality(v_ids), v_ids[1]));
   end if;
 
   v_ids := queue.jobs_nowhere();
   if v_ids <> '{}' then
     v_found := v_found || queue.reconciled('jobs_nowhere', cardinality(v_ids), false, false,
-      format('%s jobs are neither open nor ended, the first is %s', cardinality(v_ids), v_ids[1]));
+      format('Jobs that are neither open nor ended: %s, the first is %s', cardinality(v_ids), v_ids[1]));
   end if;
 
   select count(*) into v_count
@@ -160,7 +161,7 @@ begin
   where not exists (select from queue.workers as worker where worker.id = lease.worker_id);
   if v_count > 0 then
     v_found := v_found || queue.reconciled('leases_of_strangers', v_count, false, false,
-      format('%s leases belong to workers of which nothing is known; their jobs go on when the leases run out', v_count));
+      format('Leases of workers of which nothing is known: %s; their jobs go on when the leases run out', v_count));
   end if;
   return v_found;
 end;
