@@ -72,6 +72,20 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     [sqlTest("owners")],
   ),
   plant(
+    "sequences-stay-behind",
+    "the repair after a failover leaves sequences behind the numbers in use, which are given out again",
+    migration("reconcile"),
+    ["behind.highest + 1000)", "behind.given)"],
+    [sqlTest("reconcile")],
+  ),
+  plant(
+    "stalled-replication-unseen",
+    "nobody is told that commits wait for a standby that is gone",
+    migration("server"),
+    ["session.wait_event = 'SyncRep'", "session.wait_event = 'SyncRepWait'"],
+    ["tests/crash/failover.test.ts"],
+  ),
+  plant(
     "tenant-from-user-metadata",
     "users choose their tenant themselves",
     FOUNDATION,

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { wholeNumber } from "./arguments.ts";
 import type { BenchOptions } from "./commands/bench.ts";
+import type { RepairOptions } from "./commands/doctor-fix.ts";
 import type { InitOptions } from "./commands/init.ts";
 import type { RunCommand } from "./program.ts";
 
@@ -50,8 +51,14 @@ export function defineDatabaseCommands(program: Command, run: RunCommand): void 
   program
     .command("doctor")
     .description("check database, schema and workers; exits with 0 well, 1 warnings, 2 faults")
-    .action((_options: unknown, command: Command) =>
-      run(command, async (context) => (await import("./commands/doctor.ts")).doctor(context)),
+    .option("--fix", "tell what can be repaired after a failover or a restore")
+    .option("--yes", "with --fix: repair it")
+    .action((options: RepairOptions & { readonly fix?: boolean }, command: Command) =>
+      run(command, async (context) =>
+        options.fix
+          ? (await import("./commands/doctor-fix.ts")).doctorFix(context, options)
+          : (await import("./commands/doctor.ts")).doctor(context),
+      ),
     );
 
   program

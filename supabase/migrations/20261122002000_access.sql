@@ -213,5 +213,5 @@ end;
 $$;
 comment on function queue.make_tenant_policies is 'The row level security policies of signed-in end users.';
 
-select queue.adopt();
 select queue.extend_partitions();
+select queue.adopt();

@@ -20,31 +20,33 @@ const ROLES = ["anon", "authenticated", "millrace_worker", "service_role"] as co
 const MATRIX: Readonly<Record<string, string>> = {
   nobody: `
     queue.actor() queue.adopt() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
-    queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
-    queue.bury_blocked() queue.busy_reason() queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked()
-    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name()
-    queue.check_options() queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share()
-    queue.clear_partition() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
-    queue.doorbell() queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once()
-    queue.ensure_generation() queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched()
-    queue.find_dead() queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access()
-    queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
-    queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names()
-    queue.intern_queue() queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone()
-    queue.is_droppable() queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
-    queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
-    queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems()
-    queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.move_ids_on() queue.names_of()
-    queue.next_share() queue.note() queue.number_of() queue.offer() queue.parents_ended() queue.parse_jobs()
-    queue.part_failed() queue.part_succeeded() queue.post_ring() queue.priority_rank() queue.promote_due()
-    queue.prune_bells() queue.prune_workers() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed()
-    queue.put_ready() queue.queues_id_seq queue.record_act() queue.refuse_change() queue.rescue()
-    queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
-    queue.routes_id_seq queue.server_problems() queue.settle() queue.sign_in() queue.single_job() queue.span()
-    queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell() queue.take_fair()
-    queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error()
-    queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
-    queue.workers_id_seq`,
+    queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast()
+    queue.broadcast_progress() queue.bury_blocked() queue.busy_reason() queue.caller_app_role()
+    queue.caller_tenant() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota() queue.check_job()
+    queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
+    queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases()
+    queue.complete_many() queue.cron_jobs() queue.doorbell() queue.doorbell_problems() queue.drop_partition()
+    queue.edge_lines() queue.enqueue_once() queue.ensure_generation() queue.epoch_ms()
+    queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead() queue.fingerprint()
+    queue.generation_key() queue.generation_mark queue.grant_access() queue.grant_operator()
+    queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs() queue.hold_ended()
+    queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue()
+    queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable()
+    queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
+    queue.jobs_nowhere() queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines()
+    queue.live_lease() queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part()
+    queue.maintenance_problems() queue.make_partition() queue.make_tenant_policies() queue.may_sweep()
+    queue.move_ids_on() queue.names_of() queue.next_share() queue.note() queue.number_of() queue.offer()
+    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.post_ring()
+    queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers() queue.pull_token()
+    queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq queue.reconcile()
+    queue.reconciled() queue.record_act() queue.refuse_change() queue.rescue() queue.resolve_edges()
+    queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
+    queue.routes_id_seq queue.sequences_behind() queue.server_problems() queue.settle() queue.sign_in()
+    queue.single_job() queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight()
+    queue.take_edge_bell() queue.take_fair() queue.take_lane() queue.take_suspect() queue.take_turns()
+    queue.tenants_id_seq queue.tidy_error() queue.types_id_seq queue.uninstall_cron() queue.was_settled()
+    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
   "authenticated execute": `

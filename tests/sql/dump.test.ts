@@ -102,6 +102,23 @@ describeOnEachServer(
       await runsOn(await restore(owner, []), facts);
     });
 
+    it("gives ids again that were given after the dump, unless they are moved on", async () => {
+      const sql = await restore(owner, []);
+      const next = async (on: TestSql): Promise<string | undefined> =>
+        (await on`select public.enqueue_job('later')::text as id`)[0]?.["id"];
+      const known = [
+        await next(context.db.connectAs(owner)),
+        await next(context.db.connectAs(owner)),
+      ];
+      assert.equal(await next(sql), known[0]);
+
+      await sql`
+        select setval('queue.job_ids', (
+          select min(part.first_id) from queue.partitions as part, queue.job_ids as ids where part.first_id > ids.last_value), false)`;
+
+      assert.ok(BigInt((await next(sql)) ?? 0) > BigInt(known[1] ?? 0));
+    });
+
     it("is restored under another role without owner and privileges, and works once it is adopted", async () => {
       const sql = await restore(other, ["--no-owner", "--no-privileges"]);
       assert.equal((await sql.unsafe(FACTS)).length, 0);

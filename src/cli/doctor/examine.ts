@@ -14,6 +14,7 @@ import {
   checkSchemaVersion,
   checkWorkers,
 } from "./queue-checks.ts";
+import { checkRecords, checkReplication, checkStart } from "./recovery-checks.ts";
 import {
   checkAutovacuum,
   checkClockSkew,
@@ -37,6 +38,7 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("credentials", () => ok(`Signed in as ${facts.user}`));
   await check("version", () => checkVersion(facts));
   await check("durability", () => checkDurability(facts));
+  await check("replication", () => checkReplication(sql));
   await check("clock", () => checkClockSkew({ serverMs: facts.now_ms, sentMs, receivedMs }));
   await check("listen", () => checkListen(sql, stop));
   await check("snapshots", () => checkSnapshots(sql));
@@ -51,6 +53,8 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("migrations", () => checkMigrations(sql));
   if (!isInstalled) return findings;
   await check("privileges", () => checkPrivileges(sql, facts.user));
+  await check("records", () => checkRecords(sql));
+  await check("start", () => checkStart(sql));
   await check("workers", () => checkWorkers(sql));
   await check("leases", () => checkLeases(sql));
   await check("partitions", () => checkPartitions(sql));
