@@ -1,4 +1,4 @@
-import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
+import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
 
 const DEPENDENCIES = migration("dependencies");
 const REVIVE = migration("revive");
@@ -131,12 +131,5 @@ export const FLOW_MUTANTS: readonly Mutant[] = [
     LANE_LOOP,
     ["if (isAboutData(error) || isStatementFault(error)) await", "if (isAboutData(error)) await"],
     [workerTest("slow-ends")],
-  ),
-  plant(
-    "deadlock-of-cascades",
-    "cascades wait for each other's children",
-    DEPENDENCIES,
-    ["order by token.id\n        for update skip locked", "order by random()\n        for update"],
-    [race("flow-campaign")],
   ),
 ];

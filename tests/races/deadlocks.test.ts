@@ -115,6 +115,7 @@ describeOnEachServer("statements that lock several rows", (context) => {
       const held = await race.hold();
       await race.bob`select public.cancel_job(${held.id})`;
       await blockLease(race.eve, held);
+      await neverWait(race.ann);
 
       const [row] = await extendAll(race.ann, [held], workerName(context.db.sql));
 
