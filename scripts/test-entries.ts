@@ -11,7 +11,14 @@ import { pathToFileURL } from "node:url";
 const MOST_CHARACTERS = 40_000;
 const OUTER_HOOK = /^(?:before|after)(?:Each)?\(/m;
 /** Folders whose files look at processes, or are processes themselves. */
-const APART: ReadonlySet<string> = new Set(["crash", "edge", "embedded", "isolates", "local"]);
+const APART: ReadonlySet<string> = new Set([
+  "crash",
+  "edge",
+  "embedded",
+  "faults",
+  "isolates",
+  "local",
+]);
 
 export interface TestEntries {
   /** What the test runner is to start, each in a process of its own. */

@@ -52,4 +52,24 @@ export const IDENTITY_MUTANTS: readonly Mutant[] = [
     ],
     [sqlTest("claim-bytes")],
   ),
+  plant(
+    "results-of-a-lease-mixed-up",
+    "results of jobs that end together are stored under each other",
+    "src/worker/settlement-text.ts",
+    [
+      "for (const { elapsedMs, resultText } of attempts) {",
+      "for (const { elapsedMs, resultText } of [...attempts].reverse()) {",
+    ],
+    ["tests/crash/crash.test.ts"],
+  ),
+  plant(
+    "note-of-a-neighbour",
+    "what a handler notes is kept with the attempt that was claimed beside it",
+    "src/worker/job-context.ts",
+    [
+      "this.#attempt.noteText = text;",
+      "(this.#attempt.lease.attempts[0] ?? this.#attempt).noteText = text;",
+    ],
+    ["tests/crash/crash.test.ts"],
+  ),
 ];

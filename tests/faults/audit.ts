@@ -49,7 +49,10 @@ export async function audit(
   const strange = rows.filter(({ nonce }) => !isKnown(nonce));
 
   const told = [...books.told].map(([nonce, { id }]) => ({ nonce, id }));
-  const strangers = await findStrangers(sql, told, books.sightings);
+  // Children that were forgotten are enqueued again by their parent's next attempt, and have another id then.
+  const isMadeAgain = (nonce: string, at: number): boolean => nonce.includes("/") && isExcused(at);
+  const sightings = books.sightings.filter(({ nonce, at }) => !isMadeAgain(nonce, at));
+  const strangers = await findStrangers(sql, told, sightings);
   const ends = await findWrongEnds(sql, books, fleet, servers);
   const statuses = await sql<{ status: string; count: number }[]>`
     select status, count(*)::integer as count from public.job_queue group by status`;

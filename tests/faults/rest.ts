@@ -17,8 +17,10 @@ export async function comeToRest(
         const [row] = await sql`
           select (select count(*) from queue.ready)::integer as pending, (select count(*) from queue.scheduled)::integer as scheduled,
             (select count(*) from queue.waiting)::integer as blocked,
-            (select coalesce(sum(cardinality(job_ids)), 0) from queue.leases)::integer as processing`;
-        const isOver = row !== undefined && Object.values(row).every((n) => n === 0);
+            (select coalesce(sum(cardinality(job_ids)), 0) from queue.leases)::integer as processing,
+            coalesce((select json_agg(to_json(lease.*)) from queue.leases as lease limit 3), '[]') as leases`;
+        const { leases: _leases, ...counts } = row ?? {};
+        const isOver = row !== undefined && Object.values(counts).every((n) => n === 0);
         open = isOver ? undefined : JSON.stringify(row);
         return isOver;
       }),

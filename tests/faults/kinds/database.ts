@@ -79,7 +79,7 @@ export const STANDBY_KINDS: readonly Kind[] = [
     servers.takeOver({ kind: "in step" }, onDeath),
   ),
   takeOver("failover, standby behind", 3, async ({ servers, random }, onDeath) =>
-    servers.takeOver({ kind: "lagging", lagMs: 200 + 1_800 * random() }, onDeath),
+    servers.takeOver({ kind: "lagging", lagMs: 200 + 4_800 * random() }, onDeath),
   ),
   takeOver("failover, synchronous standby", 1, async ({ servers, random }, onDeath) => {
     await servers.waitForStandby(true);
