@@ -18,6 +18,7 @@ export { type Backoff, backoffDelay } from "./core/backoff.ts";
 export { type Clock, systemClock } from "./core/clock.ts";
 export {
   DatabaseCredentialsError,
+  DatabaseTimeoutError,
   DatabaseUnreachableError,
   ListenUnavailableError,
   NotAllowedError,

@@ -8,7 +8,7 @@ import {
 } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
 import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
-import { isConnectionBroken, translateError } from "./sqlstate.ts";
+import { translateError } from "./sqlstate.ts";
 
 export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
@@ -27,8 +27,8 @@ export function fromPostgresJs(client: PostgresJsClient): Sql {
   const transactions = new Limiter(Math.max(1, (typeof max === "number" ? max : 10) - KEPT_FREE));
   return {
     query: (text, params, options) => query(client, host, text, params, options),
-    transaction: (work) =>
-      transactions.run(() => beginTransaction(client, host, { isLost: false }, work)),
+    transaction: (work, options) =>
+      transactions.run(() => beginTransaction(client, host, work, options), options?.signal),
     listen: (channels, onPayload, options) => listen(client, host, channels, onPayload, options),
     close: () => Promise.resolve(),
   };
@@ -39,23 +39,17 @@ export function hostOf(client: PostgresJsClient): string {
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
 }
 
-/**
- * The same as `runStatement`, with errors in our words. `onBroken` is also told of a connection that broke. Of it postgres.js (3.4)
- * forgets what it is asked between the socket's error and its close, which is then never answered; and it rejects the first statement of
- * the connection it makes anew with the error of the one before.
- */
+/** The same as `runStatement`, with errors in our words. */
 export async function query(
   handle: PostgresJsHandle,
   host: string,
   text: string,
   params?: readonly SqlParam[],
   options?: QueryOptions,
-  onBroken?: () => void,
 ): Promise<readonly SqlRow[]> {
   try {
-    return await runStatement(handle, text, params, options, onBroken);
+    return await runStatement(handle, text, params, options);
   } catch (error) {
-    if (onBroken && isConnectionBroken(error)) onBroken();
     throw translateError(error, host);
   }
 }

@@ -1,0 +1,33 @@
+import { backoffDelay } from "../core/backoff.ts";
+import { pause } from "../core/signals.ts";
+import type { Listening, ListenOptions } from "./sql.ts";
+
+/** A connection that listens. */
+export interface Ear {
+  /** Settles when it hears nothing any more. */
+  readonly gone: Promise<void>;
+}
+
+const RECONNECT = { baseMs: 50, capMs: 2_000, jitter: 0.5 };
+
+/** Listens with what `open` makes, and with the next one whenever one is gone. Rejects as the first `open` does. */
+export async function keepListening(
+  open: () => Promise<Ear>,
+  { signal, onListening }: ListenOptions,
+): Promise<Listening> {
+  const first = await open();
+  onListening?.();
+  return { ended: keepOn(first) };
+
+  async function keepOn(ear: Ear): Promise<void> {
+    await ear.gone;
+    for (let failures = 0; !signal.aborted; failures += 1) {
+      await pause(backoffDelay(RECONNECT, failures, Math.random()), signal);
+      if (signal.aborted) return;
+      const next = await open().catch(() => undefined);
+      if (!next) continue;
+      onListening?.();
+      return keepOn(next);
+    }
+  }
+}
