@@ -1,4 +1,5 @@
 export type { ResultOptions } from "./client/await-result.ts";
+export type { CallOptions } from "./client/call-options.ts";
 export {
   type ActOptions,
   createQueue,
@@ -6,7 +7,7 @@ export {
   type QueueOptions,
 } from "./client/create-queue.ts";
 export type { EnqueueOptions, JobReference } from "./client/enqueue-options.ts";
-export type { EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
+export type { EnqueueCallOptions, EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
 export {
   type Flow,
   FlowClosedError,

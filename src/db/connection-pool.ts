@@ -1,40 +1,49 @@
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
-import type { Connection } from "./connection.ts";
 
-export interface PoolOptions {
+/** What can be kept in a pool. */
+export interface Pooled {
+  readonly isLost: boolean;
+  /** Local time after which it is not used again. */
+  readonly agesAt: number;
+  /** Local time at which it was last given back. */
+  idleSince: number;
+  end(error?: unknown): void;
+}
+
+export interface PoolOptions<C extends Pooled> {
   /** The most connections. */
   readonly max: number;
-  readonly open: (signal: AbortSignal | undefined) => Promise<Connection>;
+  readonly open: (signal: AbortSignal | undefined) => Promise<C>;
   /** A connection that was not used for so long is closed. @default never */
   readonly idleMs?: number;
   /** Who has waited for this long gets a connection beyond `max`, of at most as many again. @default never */
   readonly overflowMs?: number;
 }
 
-interface Waiting {
-  readonly resolve: (connection: Connection) => void;
+interface Waiting<C> {
+  readonly resolve: (connection: C) => void;
   readonly reject: (error: unknown) => void;
   readonly signal: AbortSignal | undefined;
   readonly since: number;
 }
 
 /** Hands out connections, each to one at a time, and makes them when they are needed. */
-export class ConnectionPool {
-  readonly #options: PoolOptions;
-  readonly #idle: Connection[] = [];
-  readonly #busy = new Set<Connection>();
-  readonly #line = new Set<Waiting>();
+export class ConnectionPool<C extends Pooled> {
+  readonly #options: PoolOptions<C>;
+  readonly #idle: C[] = [];
+  readonly #busy = new Set<C>();
+  readonly #line = new Set<Waiting<C>>();
   #opening = 0;
   #overflowTimer: ReturnType<typeof setTimeout> | undefined;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
 
-  constructor(options: PoolOptions) {
+  constructor(options: PoolOptions<C>) {
     this.#options = options;
   }
 
   /** Whoever gets a connection gives it back by `release`. Rejects as the making of one does, or with the signal's reason. */
-  acquire(signal?: AbortSignal): Promise<Connection> {
+  acquire(signal?: AbortSignal): Promise<C> {
     if (this.#isClosed) return Promise.reject(closed());
     if (signal?.aborted) return Promise.reject(signal.reason);
     const connection = this.#takeIdle();
@@ -44,7 +53,7 @@ export class ConnectionPool {
         if (this.#line.delete(waiting)) reject(signal?.reason);
       };
       const forget = (): void => signal?.removeEventListener("abort", onAbort);
-      const waiting: Waiting = {
+      const waiting: Waiting<C> = {
         signal,
         since: performance.now(),
         resolve(connection) {
@@ -62,7 +71,7 @@ export class ConnectionPool {
     });
   }
 
-  release(connection: Connection): void {
+  release(connection: C): void {
     if (!this.#busy.delete(connection)) return;
     connection.idleSince = performance.now();
     const isExtra = this.#size >= this.#options.max && this.#line.size === 0;
@@ -89,7 +98,7 @@ export class ConnectionPool {
     return this.#idle.length + this.#busy.size + this.#opening;
   }
 
-  #takeIdle(): Connection | undefined {
+  #takeIdle(): C | undefined {
     for (let next = this.#idle.pop(); next; next = this.#idle.pop()) {
       if (next.isLost) continue;
       this.#busy.add(next);
@@ -112,7 +121,7 @@ export class ConnectionPool {
   }
 
   /** Never rejects. */
-  async #make(waiting: Waiting): Promise<void> {
+  async #make(waiting: Waiting<C>): Promise<void> {
     this.#opening += 1;
     try {
       const connection = await this.#options.open(waiting.signal);

@@ -2,6 +2,14 @@ import postgres from "postgres";
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { deadline, raceSignal } from "../core/signals.ts";
 import type { Address, Server } from "./address.ts";
+import type { Pooled } from "./connection-pool.ts";
+import {
+  type OneConnection,
+  OWN_SESSION,
+  ReplicationWarning,
+  type Session,
+  sessionOf,
+} from "./one-connection.ts";
 import { type OwnSocket, ownSocket, type TlsOptions } from "./socket.ts";
 import type { SqlParam, SqlRow } from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
@@ -17,17 +25,9 @@ export interface ConnectionSettings {
   readonly isPooled: boolean;
 }
 
-/** A server process that serves one of our connections, told from a later one with the same number. */
-export interface Session {
-  readonly pid: string;
-  readonly since: string;
-}
-
 /** What a connection asks first: whether this server takes writes, and by which of its processes it serves us. */
 const OPENING = `
-  select pg_catalog.pg_is_in_recovery()::text as standby, pid::text,
-      extract(epoch from backend_start)::text as since
-    from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()`;
+  select pg_catalog.pg_is_in_recovery()::text as standby, own.* from (${OWN_SESSION}) as own`;
 
 const LIFE_MS = 30 * 60_000;
 
@@ -35,11 +35,11 @@ const LIFE_MS = 30 * 60_000;
  * One connection of postgres.js, in a client of its own that is left when the connection ends. A client that connects anew brings along
  * what the old connection left behind (errors, half-written bytes), and that is where it hangs, or fails what was never sent.
  */
-export class Connection {
+export class Connection implements OneConnection, Pooled {
   readonly client: postgres.Sql;
   readonly server: Server;
-  /** The server's process; undefined behind a pooler. */
-  readonly session: Session | undefined;
+  /** The server's process; behind a pooler undefined, and set by whoever begins a transaction for as long as that takes. */
+  session: Session | undefined;
   /** Local time after which it is not used again, so that servers that were added behind an address get their share. */
   readonly agesAt: number;
   /** Local time at which it was last given back. */
@@ -48,7 +48,7 @@ export class Connection {
   waitingSince: number | undefined;
   readonly #socket: OwnSocket | undefined;
   readonly #loss: Loss;
-  readonly #warning: Warning;
+  readonly #warning: ReplicationWarning;
 
   private constructor(
     parts: Pick<Connection, "client" | "server"> & Hidden,
@@ -72,7 +72,7 @@ export class Connection {
     const { address, driver, tls, connectTimeoutMs, isPooled } = settings;
     const host = hostOf(server);
     const loss = new Loss();
-    const warning = new Warning();
+    const warning = new ReplicationWarning();
     const socket = ownSocket(
       { server, tls: address.tls, isTlsDirect: address.isTlsDirect, tlsOptions: tls },
       () => loss.happen(new DatabaseUnreachableError(host, "the connection broke")),
@@ -102,13 +102,7 @@ export class Connection {
       const opening = Promise.race([Promise.resolve(client.unsafe(OPENING)), loss.promise]);
       const [row] = await raceSignal(opening, patience.signal);
       if (address.saysPrimary && row?.["standby"] === "true") throw new StandbyError(host);
-      const [pid, since] = [row?.["pid"], row?.["since"]];
-      return new Connection(
-        parts,
-        isPooled || typeof pid !== "string" || typeof since !== "string"
-          ? undefined
-          : { pid, since },
-      );
+      return new Connection(parts, isPooled ? undefined : sessionOf(row));
     } catch (error) {
       end(client, socket, loss, new DatabaseUnreachableError(host, "the connection was not made"));
       throw translateError(error, host);
@@ -182,25 +176,7 @@ export class Connection {
 interface Hidden {
   readonly socket: OwnSocket | undefined;
   readonly loss: Loss;
-  readonly warning: Warning;
-}
-
-/**
- * Postgres answers a commit whose wait for a standby was broken off with success and a warning. Its text depends on the server's language,
- * its origin does not.
- */
-class Warning {
-  #isRaised = false;
-
-  hear(notice: Readonly<Record<string, unknown>>): void {
-    if (notice["routine"] === "SyncRepWaitForLSN") this.#isRaised = true;
-  }
-
-  take(): boolean {
-    const isRaised = this.#isRaised;
-    this.#isRaised = false;
-    return isRaised;
-  }
+  readonly warning: ReplicationWarning;
 }
 
 /** This server is a standby, and the primary is wanted. */

@@ -1,5 +1,6 @@
 import { backoffDelay } from "../core/backoff.ts";
-import { pause } from "../core/signals.ts";
+import { deadline, pause, raceSignal } from "../core/signals.ts";
+import type { OneConnection } from "./one-connection.ts";
 import type { Listening, ListenOptions } from "./sql.ts";
 
 /** A connection that listens. */
@@ -29,5 +30,27 @@ export async function keepListening(
       onListening?.();
       return keepOn(next);
     }
+  }
+}
+
+/** Nothing is ever asked of a connection that listens; so it is asked now and then whether it is still there. */
+const HEARTBEAT_MS = 15_000;
+const ANSWER_MS = 5_000;
+
+/** Resolves when the connection does not answer, or when the signal aborts. Never rejects. */
+export async function keepBeating(
+  connection: Pick<OneConnection, "run">,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await pause(HEARTBEAT_MS, signal);
+    if (signal.aborted) return;
+    const patience = deadline(ANSWER_MS, () => new Error("no answer"), signal);
+    const isThere = await raceSignal(connection.run("select 1", [], false), patience.signal).then(
+      () => true,
+      () => false,
+    );
+    patience.release();
+    if (!isThere) return;
   }
 }

@@ -1,6 +1,8 @@
 import { deadline, raceSignal } from "../core/signals.ts";
 import { callJson } from "./call.ts";
-import type { Connection, Session } from "./connection.ts";
+import type { OneConnection, Session, Watch, Watched } from "./one-connection.ts";
+
+type Asker = Pick<OneConnection, "run" | "isLost" | "end">;
 
 /** An answer that takes longer than this is asked after, and so often. */
 const LOOK_MS = 2_500;
@@ -17,35 +19,35 @@ const MOST_TRIES = 20;
  * on another connection, what it does. What it does not work on although we wait for it is lost, and the connection is ended. So is, on
  * the server, the session of a connection that we gave up: it may hold locks, and would notice only after hours.
  */
-export class SilenceWatch {
-  readonly #open: (signal: AbortSignal) => Promise<Connection>;
+export class SilenceWatch implements Watch {
+  readonly #open: (signal: AbortSignal) => Promise<Asker>;
   readonly #lookMs: number;
-  readonly #watched = new Set<Connection>();
-  readonly #strikes = new WeakMap<Connection, number>();
+  readonly #watched = new Set<Watched>();
+  readonly #strikes = new WeakMap<Watched, number>();
   readonly #graves = new Map<Session, number>();
-  #asker: Connection | undefined;
+  #asker: Asker | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isLooking = false;
   #isClosed = false;
 
   /** `open` makes a connection beyond those of any pool. */
-  constructor(open: (signal: AbortSignal) => Promise<Connection>, lookMs: number = LOOK_MS) {
+  constructor(open: (signal: AbortSignal) => Promise<Asker>, lookMs: number = LOOK_MS) {
     this.#open = open;
     this.#lookMs = lookMs;
   }
 
-  add(connection: Connection): void {
+  add(connection: Watched): void {
     if (connection.session === undefined) return;
     this.#watched.add(connection);
     if (this.#timer === undefined) this.#arm(this.#lookMs);
   }
 
-  remove(connection: Connection): void {
+  remove(connection: Watched): void {
     this.#watched.delete(connection);
   }
 
   /** Ends on the server what we have given up here. */
-  bury({ session }: Connection): void {
+  bury({ session }: Watched): void {
     if (session === undefined || this.#isClosed || this.#graves.size >= MOST_GRAVES) return;
     this.#graves.set(session, 0);
     this.#arm(0);
@@ -81,7 +83,7 @@ export class SilenceWatch {
     }
   }
 
-  async #ask(suspects: readonly Connection[]): Promise<void> {
+  async #ask(suspects: readonly Watched[]): Promise<void> {
     const graves = [...this.#graves.keys()];
     for (const session of graves) {
       const tries = (this.#graves.get(session) ?? 0) + 1;
@@ -108,7 +110,7 @@ export class SilenceWatch {
     }
   }
 
-  #judge(connection: Connection, isWorking: boolean, waitedMs: number): void {
+  #judge(connection: Watched, isWorking: boolean, waitedMs: number): void {
     // Something has come meanwhile, or something else is awaited.
     const isSame = this.#watched.has(connection) && connection.silentMs >= waitedMs;
     const strikes = isSame && !isWorking ? (this.#strikes.get(connection) ?? 0) + 1 : 0;
@@ -119,7 +121,7 @@ export class SilenceWatch {
     if (connection.session) this.#graves.set(connection.session, 0);
   }
 
-  async #connected(signal: AbortSignal): Promise<Connection> {
+  async #connected(signal: AbortSignal): Promise<Asker> {
     if (this.#asker && !this.#asker.isLost) return this.#asker;
     const asker = await this.#open(signal);
     if (this.#isClosed) asker.end();
@@ -127,12 +129,7 @@ export class SilenceWatch {
     return asker;
   }
 
-  async #call(
-    asker: Connection,
-    text: string,
-    params: string[],
-    signal: AbortSignal,
-  ): Promise<unknown> {
+  async #call(asker: Asker, text: string, params: string[], signal: AbortSignal): Promise<unknown> {
     const run = (): Promise<readonly Readonly<Record<string, unknown>>[]> =>
       asker.run(text, params, false);
     return raceSignal(callJson({ query: run }, text, params), signal);
