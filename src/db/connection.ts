@@ -19,6 +19,8 @@ export interface ConnectionSettings {
   readonly address: Address;
   /** Options of postgres.js beyond where and who. */
   readonly driver: postgres.Options<Record<string, never>>;
+  /** All options of another client, as it keeps them: its connections are copied, whatever the address says. */
+  readonly inherited?: Readonly<Record<string, unknown>>;
   readonly tls: TlsOptions;
   readonly connectTimeoutMs: number;
   /** A pooler in transaction mode stands between: sessions of the server are not ours. */
@@ -69,17 +71,20 @@ export class Connection implements OneConnection, Pooled {
     server: Server,
     signal: AbortSignal | undefined,
   ): Promise<Connection> {
-    const { address, driver, tls, connectTimeoutMs, isPooled } = settings;
+    const { address, driver, inherited, tls, connectTimeoutMs, isPooled } = settings;
     const host = hostOf(server);
     const loss = new Loss();
     const warning = new ReplicationWarning();
-    const socket = ownSocket(
-      { server, tls: address.tls, isTlsDirect: address.isTlsDirect, tlsOptions: tls },
-      () => loss.happen(new DatabaseUnreachableError(host, "the connection broke")),
-    );
+    const onClose = (): void =>
+      loss.happen(new DatabaseUnreachableError(host, "the connection broke"));
+    const { tls: mode, isTlsDirect } = address;
+    const socket = inherited?.["ssl"]
+      ? undefined
+      : ownSocket({ server, tls: mode, isTlsDirect, tlsOptions: tls }, onClose);
     const client = postgres({
-      ...driver,
-      ...addressOptions(address, server, tls),
+      ...(inherited
+        ? copyOf(inherited, server)
+        : { ...driver, ...addressOptions(address, server, tls) }),
       max: 1,
       // Neither ends a connection while we think that it is there.
       idle_timeout: 0,
@@ -87,10 +92,7 @@ export class Connection implements OneConnection, Pooled {
       onnotice: (notice) => warning.hear(notice),
       ...(socket
         ? { ssl: false, connect_timeout: 0, socket: socket.make as never }
-        : {
-            connect_timeout: Math.ceil(connectTimeoutMs / 1_000),
-            onclose: () => loss.happen(new DatabaseUnreachableError(host, "the connection broke")),
-          }),
+        : { connect_timeout: Math.ceil(connectTimeoutMs / 1_000), onclose: onClose }),
     });
     const parts = { client, server, socket, loss, warning };
     const patience = deadline(
@@ -254,5 +256,20 @@ function addressOptions(
           ? "prefer"
           : { rejectUnauthorized: isVerified, ...given },
     connection: settings,
+  };
+}
+
+/** postgres.js takes the options of a client as they are when it finds what its clients share among them. */
+function copyOf(inherited: Readonly<Record<string, unknown>>, { host, port }: Server): object {
+  return {
+    ...inherited,
+    host: [host],
+    port: [port],
+    parameters: {},
+    shared: { retries: 0, typeArrayMap: {} },
+    fetch_types: false,
+    onnotify: undefined,
+    onparameter: undefined,
+    target_session_attrs: null,
   };
 }

@@ -1,5 +1,6 @@
 import { Limiter } from "../core/limiter.ts";
 import { raceSignal, untilAborted } from "../core/signals.ts";
+import { dedicatedLike } from "./dedicated-like.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
 import {
   type PostgresJsClient,
@@ -12,14 +13,14 @@ import { translateError } from "./sqlstate.ts";
 
 export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
-/** Connections of a client that transactions leave to the statements in between, such as those that keep leases alive. */
-const KEPT_FREE = 2;
+/** Connections of a client that transactions leave to the statements in between. */
+const KEPT_FREE = 1;
 
 /**
- * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least three connections (`max`), so
- * that handlers' transactions can't keep the worker from its own statements. Unlike what `connect` opens, such a client does not
- * recover by itself from a network that swallows everything without a word, and when a connection breaks it may fail one more statement
- * than was lost, or never answer one.
+ * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least two connections (`max`), so that
+ * handlers' transactions can't keep the worker from its own statements. LISTEN and the extension of leases have one each beyond them,
+ * with the same settings. Unlike what `connect` opens, such a client does not recover by itself from a network that swallows everything
+ * without a word, and when a connection breaks it may fail one more statement than was lost, or never answer one.
  */
 export function fromPostgresJs(client: PostgresJsClient): Sql {
   const host = hostOf(client);
@@ -30,6 +31,7 @@ export function fromPostgresJs(client: PostgresJsClient): Sql {
     transaction: (work, options) =>
       transactions.run(() => beginTransaction(client, host, work, options), options?.signal),
     listen: (channels, onPayload, options) => listen(client, host, channels, onPayload, options),
+    dedicated: () => dedicatedLike(client.options),
     close: () => Promise.resolve(),
   };
 }

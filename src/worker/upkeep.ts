@@ -30,7 +30,7 @@ const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
 /** Keeps leases alive: extends all of them when one has lived through a third of its time. Never rejects. */
 export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { book } = parts;
-  const { clock, leaseMs, random, logger } = parts.settings;
+  const { lifeline, clock, leaseMs, random, logger } = parts.settings;
   let failures = 0;
   while (!signal.aborted) {
     const wait =
@@ -47,16 +47,17 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
       logger.debug("lease.extend_failed", { error });
     }
   }
+  await lifeline.close();
 }
 
 async function extend({ settings, link, book, verdicts, worker }: UpkeepParts): Promise<void> {
-  const { sql, clock, leaseMs } = settings;
+  const { lifeline, clock, leaseMs } = settings;
   const leases = book.ids;
   if (leases.length === 0) return;
   const sentAt = clock.now();
   const request = { worker: worker(), leases, leaseMs };
   // No longer than there is time for another try.
-  const answer = await link.call((signal) => extendLeases(sql, request, signal), leaseMs / 3);
+  const answer = await link.call((signal) => extendLeases(lifeline, request, signal), leaseMs / 3);
   book.extend(answer.alive, sentAt + leaseMs);
   for (const lease of book.missing(leases, answer.alive)) verdicts.loseAll(lease);
   for (const [lease, id] of answer.cancelled) {
@@ -86,7 +87,7 @@ export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promis
   const { settings, link } = parts;
   await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
     const isKnown = await link.call((patience) =>
-      heartbeatWorker(settings.sql, parts.worker(), parts.describe(), patience),
+      heartbeatWorker(settings.lifeline, parts.worker(), parts.describe(), patience),
     );
     if (!isKnown) await parts.register();
   });
