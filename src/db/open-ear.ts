@@ -1,4 +1,4 @@
-import { raceSignal } from "../core/signals.ts";
+import { deadline, raceSignal } from "../core/signals.ts";
 import { type Ear, keepBeating } from "./keep-listening.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
 import type { OneConnection } from "./one-connection.ts";
@@ -21,6 +21,9 @@ export interface EarOptions {
   readonly signal: AbortSignal;
 }
 
+/** How long LISTEN may take. */
+const LISTEN_MS = 5_000;
+
 /** LISTEN on a connection of its own, so that the others stay free of session state. */
 export async function openEar(options: EarOptions): Promise<Ear> {
   const { open, notify, channels, onPayload, signal } = options;
@@ -40,15 +43,18 @@ export async function openEar(options: EarOptions): Promise<Ear> {
     signal.removeEventListener("abort", leave);
     connection.end();
   });
+  const patience = deadline(LISTEN_MS, () => new Error("no answer"), over.signal);
   try {
     for (const channel of channels) {
       const text = `listen "${channel.replaceAll('"', '""')}"`;
-      await raceSignal(connection.run(text, [], false), over.signal);
+      await raceSignal(connection.run(text, [], false), patience.signal);
     }
     await own.probe((payload, patience) => notify(channels[0], payload, patience));
   } catch (error) {
     leave();
     throw error;
+  } finally {
+    patience.release();
   }
   void keepBeating(connection, over.signal).finally(leave);
   return { gone };

@@ -1,5 +1,6 @@
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { Limiter } from "../core/limiter.ts";
-import { raceSignal, untilAborted } from "../core/signals.ts";
+import { deadline, raceSignal, untilAborted } from "../core/signals.ts";
 import { dedicatedLike } from "./dedicated-like.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
 import {
@@ -56,14 +57,18 @@ export async function query(
   }
 }
 
-/** Listens with a client. `end` closes it when it is not needed for anything else. */
+/** How long LISTEN may take, and its end. */
+const LISTEN_MS = 15_000;
+const LET_GO_MS = 3_000;
+const NO_ANSWER = "no answer in time";
+
+/** Listens with a client. */
 export async function listen(
   client: PostgresJsClient,
   host: string,
   channels: readonly [string, ...string[]],
   onPayload: (payload: string, channel: string) => void,
   { signal, onListening }: ListenOptions,
-  end?: () => Promise<unknown>,
 ): Promise<Listening> {
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
@@ -88,14 +93,15 @@ export async function listen(
     ),
   );
   // Only after LISTEN has come to something: postgres.js opens a connection that is under way although its client was ended.
-  const letGo = (): Promise<unknown> =>
-    listening
-      .then((ears) => (end ? undefined : Promise.all(ears.map(({ unlisten }) => unlisten()))))
-      .catch(() => undefined)
-      .then(() => end?.())
-      .catch(() => undefined);
+  const letGo = async (): Promise<void> => {
+    const patience = deadline(LET_GO_MS, () => undefined);
+    const unlistening = listening.then((ears) => Promise.all(ears.map((ear) => ear.unlisten())));
+    await raceSignal(unlistening, patience.signal).catch(() => undefined);
+    patience.release();
+  };
+  const patience = deadline(LISTEN_MS, () => new DatabaseUnreachableError(host, NO_ANSWER), signal);
   try {
-    await raceSignal(listening, signal);
+    await raceSignal(listening, patience.signal);
     await own.probe((payload, patience) =>
       query(client, host, "select pg_notify($1::text, $2::text)", [channels[0], payload], {
         signal: patience,
@@ -104,6 +110,8 @@ export async function listen(
   } catch (error) {
     void letGo();
     throw translateError(error, host);
+  } finally {
+    patience.release();
   }
   onListening?.();
   return {

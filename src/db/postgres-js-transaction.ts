@@ -71,7 +71,7 @@ export function beginTransaction<T>(
       fail(signal?.reason);
       own?.end(signal?.reason);
     };
-    const within = (ms: number, error: () => Error): void => {
+    const within = (ms: number, error: () => unknown): void => {
       clearTimeout(step);
       if (own) step = setTimeout(() => onLost(error()), ms);
     };
@@ -98,7 +98,14 @@ export function beginTransaction<T>(
               fulfil(value);
             }),
           // A turn later, because the loss of a client's connection is told to its statements first, and then to us.
-          (error: unknown) => void turn().then(() => unlessLost(() => refuse(error))),
+          (error: unknown) =>
+            void turn().then(() =>
+              unlessLost(() => {
+                // The rollback may go to a connection that is silent.
+                within(STEP_MS, () => error);
+                refuse(error);
+              }),
+            ),
         );
       });
     });

@@ -97,7 +97,7 @@ export class Engine {
       verdicts: this.#verdicts,
       deadlines: this.#deadlines,
       events,
-      tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
+      tools: { sql, clock, logger, worker, random, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
     this.#bells = new Bells({
