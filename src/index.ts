@@ -1,4 +1,5 @@
 export type { ResultOptions } from "./client/await-result.ts";
+export type { CallOptions } from "./client/call-options.ts";
 export {
   type ActOptions,
   createQueue,
@@ -7,7 +8,7 @@ export {
   type RetryOptions,
 } from "./client/create-queue.ts";
 export type { EnqueueOptions, JobReference } from "./client/enqueue-options.ts";
-export type { EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
+export type { EnqueueCallOptions, EnqueuedJob, Enqueuer } from "./client/enqueuer.ts";
 export {
   type Flow,
   FlowClosedError,
@@ -19,6 +20,7 @@ export { type Backoff, backoffDelay } from "./core/backoff.ts";
 export { type Clock, systemClock } from "./core/clock.ts";
 export {
   DatabaseCredentialsError,
+  DatabaseTimeoutError,
   DatabaseUnreachableError,
   ListenUnavailableError,
   NotAllowedError,

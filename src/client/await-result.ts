@@ -1,5 +1,6 @@
 import { wholeNumber } from "../core/check-options.ts";
 import type { Clock } from "../core/clock.ts";
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import {
   JobCancelledError,
   type JobErrorJson,
@@ -22,6 +23,9 @@ export interface ResultOptions {
 const FIRST_LOOK_MS = 5;
 const RAREST_LOOK_MS = 1_000;
 const LOOK_GROWTH = 1.5;
+/** How long one look may take, at first and at most: then another connection is tried. */
+const FIRST_ANSWER_MS = 2_000;
+const LONGEST_ANSWER_MS = 15_000;
 
 /**
  * Waits until a job has ended; answers its result.
@@ -38,21 +42,39 @@ export async function awaitResult(
   wholeNumber("timeoutMs", timeoutMs, 0, Number.MAX_SAFE_INTEGER);
   const patience = deadline(timeoutMs, () => new ResultTimeoutError(id, timeoutMs), signal, clock);
   let outage: unknown;
+  let answerMs = FIRST_ANSWER_MS;
   try {
     for (let wait = FIRST_LOOK_MS; ; wait = Math.min(wait * LOOK_GROWTH, RAREST_LOOK_MS)) {
       try {
-        const ended = verdict(id, await jobOutcome(db, id, patience.signal));
+        const ended = verdict(id, await look(db, id, answerMs, patience.signal, clock));
         if (ended) return ended.result;
         outage = undefined;
       } catch (error) {
         // The job goes on without us; so does the waiting, for as long as it may.
         if (!isTransient(error)) throw error;
         outage = error;
+        answerMs = Math.min(answerMs * 2, LONGEST_ANSWER_MS);
       }
       await sleep(wait, patience.signal, clock);
     }
   } catch (error) {
     throw error instanceof ResultTimeoutError && outage ? outage : error;
+  } finally {
+    patience.release();
+  }
+}
+
+async function look(
+  db: Queryable,
+  id: string,
+  ms: number,
+  signal: AbortSignal,
+  clock: Clock,
+): Promise<JobOutcome | null> {
+  const late = () => new DatabaseUnreachableError("its address", `no answer within ${ms} ms`);
+  const patience = deadline(ms, late, signal, clock);
+  try {
+    return await jobOutcome(db, id, patience.signal);
   } finally {
     patience.release();
   }

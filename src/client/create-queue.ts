@@ -26,6 +26,7 @@ import {
   type StatusChange,
 } from "../db/operator-functions.ts";
 import { awaitResult, type ResultOptions } from "./await-result.ts";
+import { type CallOptions, callerInTransaction, callerOf } from "./call-options.ts";
 import { idOf, type JobReference } from "./enqueue-options.ts";
 import { createEnqueuer, type Enqueuer, type ToHandle } from "./enqueuer.ts";
 import { SharedCommits } from "./shared-commits.ts";
@@ -36,8 +37,8 @@ export interface QueueOptions {
   readonly clock?: Clock;
 }
 
-/** A reason that is kept in the job's history. */
-export interface ActOptions {
+export interface ActOptions extends CallOptions {
+  /** Kept in the job's history. */
   readonly reason?: string;
 }
 
@@ -46,7 +47,10 @@ export interface RetryOptions extends ActOptions {
   readonly withDescendants?: boolean;
 }
 
-/** The producer's and the operator's side of the queue. Holds no connection of its own. */
+/**
+ * The producer's and the operator's side of the queue. Holds no connection of its own. Each call ends within `timeoutMs` (15 s by
+ * default), and throws DatabaseTimeoutError then.
+ */
 export interface Queue extends Enqueuer {
   /**
    * The same, within the caller's open transaction: jobs exist if and only if it commits. Takes a transaction of postgres.js,
@@ -56,13 +60,13 @@ export interface Queue extends Enqueuer {
   /** Waits for the result of a job that was enqueued elsewhere. */
   result(job: JobReference, options?: ResultOptions): Promise<unknown>;
   /** A job with its status. Throws UnknownJobError. */
-  get(job: JobReference): Promise<JobRow>;
+  get(job: JobReference, call?: CallOptions): Promise<JobRow>;
   /** Jobs that match, newest first. */
-  list(filter?: JobFilter): Promise<JobRow[]>;
+  list(filter?: JobFilter, call?: CallOptions): Promise<JobRow[]>;
   /** Every change of a job's status, oldest first. */
-  history(job: JobReference): Promise<StatusChange[]>;
+  history(job: JobReference, call?: CallOptions): Promise<StatusChange[]>;
   /** Why a job is not running. */
-  explain(job: JobReference): Promise<Explanation>;
+  explain(job: JobReference, call?: CallOptions): Promise<Explanation>;
   /**
    * Cancels a waiting job at once; asks a running one's handler to stop, and then answers "processing". The status of a finished
    * job stays as it is. Throws UnknownJobError.
@@ -71,15 +75,15 @@ export interface Queue extends Enqueuer {
   /** Runs a scheduled job now, a failed or cancelled one again. Null when it can't be: it runs, waits for others, or completed. */
   retry(job: JobReference, options?: RetryOptions): Promise<string | null>;
   /** Makes dead letters pending again. */
-  redrive(filter: RedriveFilter): Promise<RedrivenJob[]>;
+  redrive(filter: RedriveFilter, call?: CallOptions): Promise<RedrivenJob[]>;
   /** Deletes dead letters; answers how many. */
-  purge(filter: DeadLetterFilter): Promise<number>;
+  purge(filter: DeadLetterFilter, call?: CallOptions): Promise<number>;
   /** Stops claims from a queue. False when it was paused already. Throws UnknownQueueError. */
   pause(queue: string, options?: ActOptions): Promise<boolean>;
   /** Lets claims go on. False when the queue was not paused. Throws UnknownQueueError. */
-  resume(queue: string): Promise<boolean>;
-  stats(queue?: string): Promise<QueueStats[]>;
-  health(): Promise<QueueHealth>;
+  resume(queue: string, call?: CallOptions): Promise<boolean>;
+  stats(queue?: string, call?: CallOptions): Promise<QueueStats[]>;
+  health(call?: CallOptions): Promise<QueueHealth>;
 }
 
 /** Opens the queue of a database for producers and operators. */
@@ -90,30 +94,32 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
     outcome,
     result: (options = {}) => awaitResult(sql, id, options, clock),
   });
-  const shared = new SharedCommits(sql);
+  const caller = callerOf(sql, clock);
+  const shared = new SharedCommits(sql, clock);
   return {
-    ...createEnqueuer(sql, toHandle, (job) => shared.enqueue(job)),
-    with: (tx) => createEnqueuer(toQueryable(tx), toHandle),
+    ...createEnqueuer(caller, toHandle, (job, call) => shared.enqueue(job, call)),
+    with: (tx) => createEnqueuer(callerInTransaction(toQueryable(tx)), toHandle),
     result: async (job, options = {}) => awaitResult(sql, idOf(job), options, clock),
-    async get(job) {
+    async get(job, call) {
       const id = idOf(job);
-      return known(id, await readJob(sql, id));
+      return known(id, await caller(call, (db) => readJob(db, id)));
     },
-    list: async (filter = {}) => listJobs(sql, checkFilter(filter)),
-    history: async (job) => readHistory(sql, idOf(job)),
-    explain: async (job) => explainJob(sql, idOf(job)),
-    async cancel(job, { reason } = {}) {
+    list: async (filter = {}, call) => caller(call, (db) => listJobs(db, checkFilter(filter))),
+    history: async (job, call) => caller(call, (db) => readHistory(db, idOf(job))),
+    explain: async (job, call) => caller(call, (db) => explainJob(db, idOf(job))),
+    async cancel(job, { reason, ...call } = {}) {
       const id = idOf(job);
-      return known(id, await cancelJob(sql, id, reason));
+      return known(id, await caller(call, (db) => cancelJob(db, id, reason)));
     },
-    retry: async (job, { reason, withDescendants } = {}) =>
-      retryJob(sql, idOf(job), reason, withDescendants),
-    redrive: async (filter) => redriveJobs(sql, checkDeadFilter(filter)),
-    purge: async (filter) => purgeJobs(sql, checkDeadFilter(filter)),
-    pause: (queue, { reason } = {}) => pauseQueue(sql, queue, reason),
-    resume: (queue) => resumeQueue(sql, queue),
-    stats: (queue) => queueStats(sql, queue),
-    health: () => queueHealth(sql),
+    retry: async (job, { reason, withDescendants, ...call } = {}) =>
+      caller(call, (db) => retryJob(db, idOf(job), reason, withDescendants)),
+    redrive: async (filter, call) => caller(call, (db) => redriveJobs(db, checkDeadFilter(filter))),
+    purge: async (filter, call) => caller(call, (db) => purgeJobs(db, checkDeadFilter(filter))),
+    pause: async (queue, { reason, ...call } = {}) =>
+      caller(call, (db) => pauseQueue(db, queue, reason)),
+    resume: async (queue, call) => caller(call, (db) => resumeQueue(db, queue)),
+    stats: async (queue, call) => caller(call, (db) => queueStats(db, queue)),
+    health: async (call) => caller(call, (db) => queueHealth(db)),
   };
 }
 

@@ -1,8 +1,8 @@
 import type { Job } from "../core/define-job.ts";
 import { InvalidPayloadError } from "../core/errors.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
-import type { Queryable } from "../db/sql.ts";
 import type { ResultOptions } from "./await-result.ts";
+import type { Caller, CallOptions } from "./call-options.ts";
 import { type EnqueueOptions, encodeInput, jobDetails, toNewJob } from "./enqueue-options.ts";
 import { buildFlow, type Flow } from "./flow.ts";
 
@@ -18,7 +18,16 @@ export interface EnqueuedJob<Output = unknown> {
   result(options?: ResultOptions): Promise<Output>;
 }
 
-/** Makes jobs durable, in a transaction of its own or in the caller's. */
+/** What can be said of one job, and of the call that makes it. */
+export interface EnqueueCallOptions extends EnqueueOptions, CallOptions {}
+
+/**
+ * Makes jobs durable, in a transaction of its own or in the caller's.
+ *
+ * Each call ends within `timeoutMs` (15 s, but without a limit in a caller's transaction). DatabaseTimeoutError then says that nobody
+ * knows whether the jobs were made, and so may DatabaseUnreachableError when a connection breaks: with an `idempotencyKey` the same call
+ * can be repeated, and makes one job.
+ */
 export interface Enqueuer {
   /**
    * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema. Jobs
@@ -27,18 +36,22 @@ export interface Enqueuer {
   enqueue<Input, Output, Given>(
     job: Job<Input, Output, Given>,
     input: NoInfer<Given>,
-    options?: EnqueueOptions,
+    options?: EnqueueCallOptions,
   ): Promise<EnqueuedJob<Output>>;
 
-  /** Enqueues many jobs of one type in one statement: all or none. At most 100,000. Options may differ from job to job. */
+  /**
+   * Enqueues many jobs of one type in one statement: all or none. At most 100,000. Options may differ from job to job; then what holds
+   * for the call comes last.
+   */
   enqueueMany<Input, Output, Given>(
     job: Job<Input, Output, Given>,
     inputs: readonly NoInfer<Given>[],
-    options?: EnqueueOptions | ((input: NoInfer<Given>, index: number) => EnqueueOptions),
+    options?: EnqueueCallOptions | ((input: NoInfer<Given>, index: number) => EnqueueOptions),
+    call?: CallOptions,
   ): Promise<EnqueuedJob<Output>[]>;
 
   /** Enqueues jobs that depend on each other in one statement: all or none. Answers what `build` returns. */
-  flow<T>(build: (flow: Flow) => T | Promise<T>): Promise<T>;
+  flow<T>(build: (flow: Flow) => T | Promise<T>, call?: CallOptions): Promise<T>;
 }
 
 /** How a made job becomes what the caller holds. */
@@ -46,16 +59,17 @@ export type ToHandle = (made: MadeJob) => EnqueuedJob;
 
 /** `one` makes a single job. @default a statement of its own */
 export function createEnqueuer(
-  db: Queryable,
+  caller: Caller,
   toHandle: ToHandle,
-  one: (job: NewJob) => Promise<MadeJob> = (job) => enqueueOne(db, job),
+  one: (job: NewJob, call: CallOptions) => Promise<MadeJob> = (job, call) =>
+    caller(call, (db) => enqueueOne(db, job)),
 ): Enqueuer {
   return {
     async enqueue(job, input, options = {}) {
-      const made = await one(await toNewJob(job, input, options));
+      const made = await one(await toNewJob(job, input, options), options);
       return toHandle(made) as EnqueuedJob<never>;
     },
-    async enqueueMany(job, inputs, options = {}) {
+    async enqueueMany(job, inputs, options = {}, call) {
       const jobs: NewJob[] = [];
       // What holds for all is looked at once, and nothing is awaited that is there already: there may be many.
       const detailsOf = toDetails(job, options);
@@ -64,10 +78,12 @@ export function createEnqueuer(
         const payload = typeof encoded === "string" ? encoded : await encoded;
         jobs.push({ ...detailsOf(input, index), payload });
       }
-      const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
+      const limits = call ?? (typeof options === "function" ? {} : options);
+      const made = jobs.length === 0 ? [] : await caller(limits, (db) => enqueueMany(db, jobs));
       return made.map(toHandle) as EnqueuedJob<never>[];
     },
-    flow: (build) => buildFlow(db, toHandle, build),
+    flow: (build, call) =>
+      buildFlow((jobs) => caller(call, (db) => enqueueMany(db, jobs)), toHandle, build),
   };
 }
 

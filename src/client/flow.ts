@@ -1,7 +1,6 @@
 import type { Job } from "../core/define-job.ts";
 import { QueueError } from "../core/errors.ts";
-import { enqueueMany, type NewJob } from "../db/enqueue-functions.ts";
-import type { Queryable } from "../db/sql.ts";
+import type { MadeJob, NewJob } from "../db/enqueue-functions.ts";
 import type { ResultOptions } from "./await-result.ts";
 import { type EnqueueOptions, idOf, toNewJob } from "./enqueue-options.ts";
 import type { EnqueuedJob, ToHandle } from "./enqueuer.ts";
@@ -81,7 +80,7 @@ class Handle implements FlowJob {
 }
 
 export async function buildFlow<T>(
-  db: Queryable,
+  enqueue: (jobs: readonly NewJob[]) => Promise<MadeJob[]>,
   toHandle: ToHandle,
   build: (flow: Flow) => T | Promise<T>,
 ): Promise<T> {
@@ -103,7 +102,7 @@ export async function buildFlow<T>(
   const own = new Set<unknown>(entries.map((entry) => entry.handle));
   const jobs: NewJob[] = [];
   for (const entry of entries) jobs.push(await toFlowJob(entry, own));
-  const made = jobs.length === 0 ? [] : await enqueueMany(db, jobs);
+  const made = jobs.length === 0 ? [] : await enqueue(jobs);
   for (const [index, one] of made.entries()) entries[index]?.handle.settle(toHandle(one));
   return built;
 }

@@ -16,6 +16,28 @@ export class DatabaseUnreachableError extends QueueError {
   }
 }
 
+/**
+ * The database did not answer in time, or not as it should: whether what was asked is done is not known. To repeat it is safe for a job
+ * with an idempotency key, which is made once however often it is enqueued, and for everything that only reads.
+ */
+export class DatabaseTimeoutError extends QueueError {
+  override readonly name = "DatabaseTimeoutError";
+  readonly code = "DATABASE_TIMEOUT";
+  /** How long the answer was awaited; null when it came, but did not tell. */
+  readonly timeoutMs: number | null;
+
+  constructor(timeoutMs: number | null, reason?: string, details: ErrorDetails = {}) {
+    super(
+      `${reason ?? `The database did not answer within ${timeoutMs} ms`}; whether it was done is not known`,
+      {
+        hint: "Enqueue with an idempotencyKey: then the same call can be repeated, and makes one job.",
+        ...details,
+      },
+    );
+    this.timeoutMs = timeoutMs;
+  }
+}
+
 /** The database refuses this user, password or database name. Trying again does not help. */
 export class DatabaseCredentialsError extends QueueError {
   override readonly name = "DatabaseCredentialsError";
@@ -75,10 +97,13 @@ export class QueueSqlError extends QueueError {
   override readonly name = "QueueSqlError";
   readonly code = "SQL_ERROR";
   readonly sqlstate: string;
+  /** The server closed the connection with it, so it was not about the statement alone. */
+  readonly isFatal: boolean;
 
-  constructor(sqlstate: string, message: string, details: ErrorDetails = {}) {
+  constructor(sqlstate: string, message: string, details: ErrorDetails = {}, isFatal = false) {
     super(message, details);
     this.sqlstate = sqlstate;
+    this.isFatal = isFatal;
   }
 }
 

@@ -1,5 +1,6 @@
 import { InvalidOptionError } from "../core/errors.ts";
-import { fromPg, inPgTransaction, type PgPool, type PgQueryable } from "./pg.ts";
+import { fromPg, inPgTransaction, type PgPool } from "./pg.ts";
+import type { PgQueryable } from "./pg-connection.ts";
 import {
   fromPostgresJs,
   type PostgresJsClient,

@@ -1,5 +1,7 @@
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { Limiter } from "../core/limiter.ts";
-import { raceSignal, untilAborted } from "../core/signals.ts";
+import { deadline, raceSignal, untilAborted } from "../core/signals.ts";
+import { dedicatedLike } from "./dedicated-like.ts";
 import { seeOwnNotification } from "./listen-probe.ts";
 import {
   type PostgresJsClient,
@@ -8,18 +10,18 @@ import {
 } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
 import type { Listening, ListenOptions, QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
-import { isConnectionBroken, translateError } from "./sqlstate.ts";
+import { translateError } from "./sqlstate.ts";
 
 export type { PostgresJsClient, PostgresJsHandle } from "./postgres-js-statement.ts";
 
-/** Connections of a client that transactions leave to the statements in between, such as those that keep leases alive. */
-const KEPT_FREE = 2;
+/** Connections of a client that transactions leave to the statements in between. */
+const KEPT_FREE = 1;
 
 /**
- * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least three connections (`max`), so
- * that handlers' transactions can't keep the worker from its own statements. Unlike what `connect` opens, such a client does not
- * recover by itself from a network that swallows everything without a word, and when a connection breaks it may fail one more statement
- * than was lost, or never answer one.
+ * Makes an existing postgres.js client usable here; whoever made the client closes it. Give it at least two connections (`max`), so that
+ * handlers' transactions can't keep the worker from its own statements. LISTEN and the extension of leases have one each beyond them,
+ * with the same settings. Unlike what `connect` opens, such a client does not recover by itself from a network that swallows everything
+ * without a word, and when a connection breaks it may fail one more statement than was lost, or never answer one.
  */
 export function fromPostgresJs(client: PostgresJsClient): Sql {
   const host = hostOf(client);
@@ -27,9 +29,10 @@ export function fromPostgresJs(client: PostgresJsClient): Sql {
   const transactions = new Limiter(Math.max(1, (typeof max === "number" ? max : 10) - KEPT_FREE));
   return {
     query: (text, params, options) => query(client, host, text, params, options),
-    transaction: (work) =>
-      transactions.run(() => beginTransaction(client, host, { isLost: false }, work)),
+    transaction: (work, options) =>
+      transactions.run(() => beginTransaction(client, host, work, options), options?.signal),
     listen: (channels, onPayload, options) => listen(client, host, channels, onPayload, options),
+    dedicated: () => dedicatedLike(client.options),
     close: () => Promise.resolve(),
   };
 }
@@ -39,35 +42,33 @@ export function hostOf(client: PostgresJsClient): string {
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
 }
 
-/**
- * The same as `runStatement`, with errors in our words. `onBroken` is also told of a connection that broke. Of it postgres.js (3.4)
- * forgets what it is asked between the socket's error and its close, which is then never answered; and it rejects the first statement of
- * the connection it makes anew with the error of the one before.
- */
+/** The same as `runStatement`, with errors in our words. */
 export async function query(
   handle: PostgresJsHandle,
   host: string,
   text: string,
   params?: readonly SqlParam[],
   options?: QueryOptions,
-  onBroken?: () => void,
 ): Promise<readonly SqlRow[]> {
   try {
-    return await runStatement(handle, text, params, options, onBroken);
+    return await runStatement(handle, text, params, options);
   } catch (error) {
-    if (onBroken && isConnectionBroken(error)) onBroken();
     throw translateError(error, host);
   }
 }
 
-/** Listens with a client. `end` closes it when it is not needed for anything else. */
+/** How long LISTEN may take, and its end. */
+const LISTEN_MS = 15_000;
+const LET_GO_MS = 3_000;
+const NO_ANSWER = "no answer in time";
+
+/** Listens with a client. */
 export async function listen(
   client: PostgresJsClient,
   host: string,
   channels: readonly [string, ...string[]],
   onPayload: (payload: string, channel: string) => void,
   { signal, onListening }: ListenOptions,
-  end?: () => Promise<unknown>,
 ): Promise<Listening> {
   signal.throwIfAborted();
   const own = seeOwnNotification(signal);
@@ -92,14 +93,15 @@ export async function listen(
     ),
   );
   // Only after LISTEN has come to something: postgres.js opens a connection that is under way although its client was ended.
-  const letGo = (): Promise<unknown> =>
-    listening
-      .then((ears) => (end ? undefined : Promise.all(ears.map(({ unlisten }) => unlisten()))))
-      .catch(() => undefined)
-      .then(() => end?.())
-      .catch(() => undefined);
+  const letGo = async (): Promise<void> => {
+    const patience = deadline(LET_GO_MS, () => undefined);
+    const unlistening = listening.then((ears) => Promise.all(ears.map((ear) => ear.unlisten())));
+    await raceSignal(unlistening, patience.signal).catch(() => undefined);
+    patience.release();
+  };
+  const patience = deadline(LISTEN_MS, () => new DatabaseUnreachableError(host, NO_ANSWER), signal);
   try {
-    await raceSignal(listening, signal);
+    await raceSignal(listening, patience.signal);
     await own.probe((payload, patience) =>
       query(client, host, "select pg_notify($1::text, $2::text)", [channels[0], payload], {
         signal: patience,
@@ -108,6 +110,8 @@ export async function listen(
   } catch (error) {
     void letGo();
     throw translateError(error, host);
+  } finally {
+    patience.release();
   }
   onListening?.();
   return {

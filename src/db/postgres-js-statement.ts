@@ -7,7 +7,7 @@ export interface PostgresJsHandle {
     text: string,
     params?: SqlParam[],
     options?: { prepare?: boolean },
-  ): PromiseLike<readonly SqlRow[]> & { readonly state?: unknown };
+  ): PromiseLike<readonly SqlRow[]>;
 }
 
 export interface PostgresJsClient extends PostgresJsHandle {
@@ -25,32 +25,20 @@ export interface PostgresJsClient extends PostgresJsHandle {
   };
 }
 
-/** After its caller gave up, a statement has this long to end before its connection counts as dead. */
-const HUNG_MS = 3_000;
+/** postgres.js' own types know more of its clients than is used here. */
+export function asHandle(client: unknown): PostgresJsClient {
+  return client as PostgresJsClient;
+}
 
-/** Runs a statement. `onHung` is told of one that was sent, that nobody waits for any more, and that does not end. */
 export async function runStatement(
   handle: PostgresJsHandle,
   text: string,
   params: readonly SqlParam[] = [],
   { signal, prepare = false }: QueryOptions = {},
-  onHung?: () => void,
 ): Promise<readonly SqlRow[]> {
   signal?.throwIfAborted();
   // Without parameters postgres.js uses the simple protocol, which allows several statements.
   // Its own way to cancel is not used: when that fails, the rejection has no owner and ends the process.
   const statement = handle.unsafe(text, [...params], { prepare });
-  const answer = Promise.resolve(statement);
-  try {
-    return await raceSignal(answer, signal);
-  } catch (error) {
-    if (onHung && signal?.aborted && error === signal.reason) {
-      const timer = setTimeout(() => {
-        // Without a state it still waits for a connection: the pool is busy, not dead.
-        if (statement.state) onHung();
-      }, HUNG_MS);
-      answer.catch(() => undefined).finally(() => clearTimeout(timer));
-    }
-    throw error;
-  }
+  return raceSignal(Promise.resolve(statement), signal);
 }

@@ -1,81 +1,125 @@
-import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { DatabaseTimeoutError, DatabaseUnreachableError } from "../core/database-errors.ts";
+import { turn } from "../core/turn.ts";
 import {
   type PostgresJsClient,
   type PostgresJsHandle,
   runStatement,
 } from "./postgres-js-statement.ts";
-import type { SqlTransaction } from "./sql.ts";
+import type { SqlTransaction, TransactionOptions } from "./sql.ts";
 import { isConnectionGone, translateError } from "./sqlstate.ts";
 
-/** Whether the connection under a transaction is gone. */
-export interface Loss {
-  isLost: boolean;
-  /** The client serves this transaction alone: nothing but its connection can keep it from beginning. */
-  readonly mayGiveUp?: boolean;
+/** A connection of our own that serves this transaction alone. */
+export interface OwnConnection {
+  /** Calls back when the connection is lost; the answer takes that back. */
+  onLoss(callback: (error: unknown) => void): () => void;
+  /** Ends it at once. */
+  end(error: unknown): void;
 }
 
-/** After its connection was seen to be gone, `begin` has this long to notice. */
+/** After its connection was seen to be gone, `begin` of a client that is not ours has this long to notice. */
 const NOTICE_MS = 5_000;
-/** On a client of its own a transaction begins within the time it takes to connect. */
-const BEGIN_MS = 15_000;
+/** How long BEGIN and COMMIT may take on a connection of our own. */
+const STEP_MS = 15_000;
+
+type Phase = "beginning" | "open" | "committing" | "over";
 
 /**
  * Runs `work` in a transaction of postgres.js.
  *
- * When the connection breaks, postgres.js rejects `begin`. But whatever is sent on that transaction from then on, its own
- * rollback included, either ends the process with an error that nobody can catch, or runs outside of any transaction on a connection made
- * anew. So once the connection is lost nothing is sent any more, and the function given to `begin` does not settle.
+ * Whatever is sent on a transaction whose connection is lost, the driver's own rollback included, either ends the process with an error
+ * that nobody can catch, or runs outside of any transaction on a connection made anew. So once the connection is lost nothing is sent any
+ * more, and the function given to `begin` does not settle.
  */
 export function beginTransaction<T>(
   client: PostgresJsClient,
   host: string,
-  loss: Loss,
   work: (tx: SqlTransaction) => Promise<T>,
+  { signal, own }: TransactionOptions & { own?: OwnConnection } = {},
 ): Promise<T> {
+  if (signal?.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    let isOver = false;
-    // What is asked of a connection while it breaks is never answered.
-    const giveUp = (): void =>
-      onLost(new DatabaseUnreachableError(host, "no transaction was begun"));
-    const begins = loss.mayGiveUp ? setTimeout(giveUp, BEGIN_MS) : undefined;
-    const onLost = (error: unknown): void => {
-      loss.isLost = true;
-      timer ??= setTimeout(() => reject(translateError(error, host)), NOTICE_MS);
+    let phase: Phase = "beginning";
+    let isLost = false;
+    let step: ReturnType<typeof setTimeout> | undefined;
+    let notice: ReturnType<typeof setTimeout> | undefined;
+    let giveUp: (error: unknown) => void = () => undefined;
+    const finish = (settle: () => void): void => {
+      phase = "over";
+      clearTimeout(step);
+      clearTimeout(notice);
+      forget?.();
+      signal?.removeEventListener("abort", onAbort);
+      settle();
     };
-    const isDead = (): boolean => isOver || loss.isLost;
+    const fail = (error: unknown): void => {
+      if (phase === "over") return;
+      const translated = translateError(error, host);
+      const isUnknown = phase === "committing" && translated instanceof DatabaseUnreachableError;
+      finish(() => reject(isUnknown ? unknownCommit(translated) : translated));
+    };
+    const onLost = (error: unknown): void => {
+      isLost = true;
+      if (own) {
+        fail(error);
+        own.end(error);
+      } else notice ??= setTimeout(() => fail(error), NOTICE_MS);
+    };
+    const onAbort = (): void => {
+      // On a connection of our own, which is ended now. Another's gets its rollback, behind what is under way there.
+      if (own) isLost = true;
+      else giveUp(signal?.reason);
+      fail(signal?.reason);
+      own?.end(signal?.reason);
+    };
+    const within = (ms: number, error: () => unknown): void => {
+      clearTimeout(step);
+      if (own) step = setTimeout(() => onLost(error()), ms);
+    };
+    const forget = own?.onLoss(onLost);
+    if (phase !== "beginning") return;
+    signal?.addEventListener("abort", onAbort, { once: true });
+    within(STEP_MS, () => new DatabaseUnreachableError(host, "no transaction was begun"));
     const begun = client.begin((raw) => {
-      // BEGIN was answered, so what closed until now was an older connection.
-      loss.isLost = false;
-      clearTimeout(begins);
-      const tx = guard(raw, host, isDead, onLost);
+      clearTimeout(step);
+      if (phase !== "over") phase = "open";
+      const isDead = (): boolean => phase === "over" || isLost;
       return new Promise<T>((fulfil, refuse) => {
+        giveUp = refuse;
+        if (phase === "over" && !isLost) return refuse(signal?.reason);
         const unlessLost = (settle: () => void): void => {
-          if (loss.isLost) onLost(new DatabaseUnreachableError(host, "the connection broke"));
-          else if (!isOver) settle();
+          if (isLost) onLost(new DatabaseUnreachableError(host, "the connection broke"));
+          else if (phase !== "over") settle();
         };
-        work(tx).then(
-          (value) => unlessLost(() => fulfil(value)),
-          (error: unknown) => unlessLost(() => refuse(error)),
+        work(guard(raw, host, isDead, onLost)).then(
+          (value) =>
+            unlessLost(() => {
+              phase = "committing";
+              within(STEP_MS, () => new DatabaseTimeoutError(STEP_MS));
+              fulfil(value);
+            }),
+          // A turn later, because the loss of a client's connection is told to its statements first, and then to us.
+          (error: unknown) =>
+            void turn().then(() =>
+              unlessLost(() => {
+                // The rollback may go to a connection that is silent.
+                within(STEP_MS, () => error);
+                refuse(error);
+              }),
+            ),
         );
       });
     });
-    const end = (): void => {
-      isOver = true;
-      clearTimeout(begins);
-      clearTimeout(timer);
-    };
     begun.then(
       (value) => {
-        end();
-        resolve(value);
+        if (phase !== "over") finish(() => resolve(value));
       },
-      (error: unknown) => {
-        end();
-        reject(translateError(error, host));
-      },
+      (error: unknown) => fail(error),
     );
   });
+}
+
+function unknownCommit(cause: unknown): DatabaseTimeoutError {
+  return new DatabaseTimeoutError(null, "The connection broke during COMMIT", { cause });
 }
 
 function guard(
@@ -98,16 +142,67 @@ function guard(
         throw translateError(error, host);
       }
     },
-    driver: new Proxy(raw, {
-      apply(target, self, args) {
-        refuseWhenDead();
-        return Reflect.apply(target as never, self, args);
-      },
-      get(target, key) {
-        const value: unknown = Reflect.get(target, key);
-        if (typeof value === "function") refuseWhenDead();
-        return value;
-      },
-    }),
+    driver: guardDriver(raw, refuseWhenDead, isDead),
   };
+}
+
+/** The driver's own handle, of which nothing is sent any more once the transaction is over. */
+function guardDriver(
+  raw: PostgresJsHandle,
+  refuseWhenDead: () => void,
+  isDead: () => boolean,
+): PostgresJsHandle {
+  return new Proxy(raw, {
+    apply(target, self, args) {
+      refuseWhenDead();
+      return Reflect.apply(target as never, self, args);
+    },
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key);
+      if (typeof value !== "function") return value;
+      refuseWhenDead();
+      // A savepoint rolls back to itself when its function rejects: on a connection that is lost it must not.
+      return key === "savepoint"
+        ? guardSavepoint(value as Savepoint, refuseWhenDead, isDead)
+        : value;
+    },
+  });
+}
+
+type SavepointWork = (inner: PostgresJsHandle) => unknown;
+type Savepoint = (...args: readonly unknown[]) => Promise<unknown>;
+
+function guardSavepoint(
+  savepoint: Savepoint,
+  refuseWhenDead: () => void,
+  isDead: () => boolean,
+): Savepoint {
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      const guarded = args.map((arg) =>
+        typeof arg !== "function"
+          ? arg
+          : (inner: PostgresJsHandle) =>
+              new Promise((fulfil, refuse) => {
+                const settle = (finish: () => void, orElse: () => void): Promise<void> =>
+                  turn().then(() => (isDead() ? orElse() : finish()));
+                const work = arg as SavepointWork;
+                new Promise((begin) =>
+                  begin(work(guardDriver(inner, refuseWhenDead, isDead))),
+                ).then(
+                  (value) =>
+                    settle(
+                      () => fulfil(value),
+                      () => resolve(value),
+                    ),
+                  (error: unknown) =>
+                    settle(
+                      () => refuse(error),
+                      () => reject(error),
+                    ),
+                );
+              }),
+      );
+      savepoint(...guarded).then(resolve, reject);
+    });
 }

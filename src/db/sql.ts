@@ -19,8 +19,14 @@ export interface Sql {
     options?: QueryOptions,
   ): Promise<readonly SqlRow[]>;
 
-  /** Runs `work` in a transaction: commits when it resolves, rolls back when it rejects. */
-  transaction<T>(work: (tx: SqlTransaction) => Promise<T>): Promise<T>;
+  /**
+   * Runs `work` in a transaction: commits when it resolves, rolls back when it rejects. Rejects with DatabaseTimeoutError when nobody
+   * knows whether it was committed.
+   */
+  transaction<T>(
+    work: (tx: SqlTransaction) => Promise<T>,
+    options?: TransactionOptions,
+  ): Promise<T>;
 
   /**
    * Calls back for every NOTIFY on one of the channels until the signal aborts. Resolves when listening was seen to work, and
@@ -34,8 +40,19 @@ export interface Sql {
     options: ListenOptions,
   ): Promise<Listening>;
 
+  /**
+   * One connection beyond those that are shared, for what must not wait for them: it keeps leases alive while handlers use up all
+   * others. Made when it is first used, and again after it broke. Whoever asks for it closes it.
+   */
+  dedicated?(): Sql;
+
   /** Closes the connections that this object opened itself. */
   close(): Promise<void>;
+}
+
+export interface TransactionOptions {
+  /** Gives up: the promise rejects with the signal's reason, and the transaction is not committed, unless its COMMIT was sent. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ListenOptions {

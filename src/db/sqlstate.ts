@@ -71,31 +71,27 @@ export function translateError(error: unknown, host: string): unknown {
 /** Whether a driver's error means that its connection is gone, or about to be closed by the server. */
 export function isConnectionGone(error: unknown): boolean {
   if (typeof error !== "object" || error === null) return false;
-  const { code, severity } = error as { code?: unknown; severity?: unknown };
-  if (severity === "FATAL" || severity === "PANIC") return true;
-  return typeof code === "string" && CONNECTION_CODES.has(code);
+  const { code } = error as { code?: unknown };
+  return isFatal(error) || (typeof code === "string" && CONNECTION_CODES.has(code));
 }
 
-/** How the server ends a session that was in use: by an administrator, a crash, a dropped database, or one of its time limits. */
-const SESSION_ENDED: ReadonlySet<unknown> = new Set([
-  "57P01",
-  "57P02",
-  "57P04",
-  "57P05",
-  "25P03",
-  "25P04",
-]);
+/** Whether a connection, though it works, leads to a server that takes no writes: another may lead to the primary. */
+export function isConnectionUseless(error: unknown): boolean {
+  if (typeof error !== "object" || error === null) return false;
+  const { code, cause } = error as { code?: unknown; cause?: unknown };
+  if (error instanceof DatabaseUnreachableError) return isConnectionUseless(cause);
+  return typeof code === "string" && isReadOnly(code, error as DatabaseMessage);
+}
 
-/** Whether a connection broke that was in use, or could not be made; not that the server refused to begin a session. */
-export function isConnectionBroken(error: unknown): boolean {
-  if (!isConnectionGone(error)) return false;
-  const { code, severity } = error as { code?: unknown; severity?: unknown };
-  return severity === undefined || SESSION_ENDED.has(code);
+/** The server or a pooler closes the connection with such an error, so it is never about the statement alone. */
+function isFatal(error: object): boolean {
+  const { severity, severity_local: local } = error as Record<string, unknown>;
+  return [severity, local].some((told) => told === "FATAL" || told === "PANIC");
 }
 
 /** Whether trying again later may help although nothing else changes. */
 export function isTransient(error: unknown): boolean {
-  if (hasCode(error, "DATABASE_UNREACHABLE")) return true;
+  if (hasCode(error, "DATABASE_UNREACHABLE", "DATABASE_TIMEOUT")) return true;
   return /^(40|53|55|57|58)/.test(sqlstateOf(error));
 }
 
@@ -110,6 +106,7 @@ export function isStatementFault(error: unknown): boolean {
 /** Whether a value that was sent is at fault, so that the same call without it would work. */
 export function isAboutData(error: unknown): boolean {
   if (hasCode(error, "INVALID_PAYLOAD", "INVALID_OPTION")) return true;
+  if (hasCode(error, "SQL_ERROR") && (error as QueueSqlError).isFatal) return false;
   return /^(21|22|23|54|P0|XX)/.test(sqlstateOf(error));
 }
 
@@ -121,6 +118,7 @@ function sqlstateOf(error: unknown): string {
 interface DatabaseMessage {
   readonly message: string;
   readonly severity?: string;
+  readonly severity_local?: string;
   readonly routine?: string;
   readonly detail?: string;
   readonly hint?: string;
@@ -161,13 +159,13 @@ function fromSqlstate(sqlstate: string, raised: DatabaseMessage, host: string): 
         ? new SchemaVersionError(SCHEMA_VERSION, null, { cause, detail: raised.message })
         : new QueueSqlError(sqlstate, raised.message, details);
     case "XX000":
-      return /tenant or user not found/i.test(raised.message)
-        ? new DatabaseCredentialsError(host, raised.message, { cause })
-        : new QueueSqlError(sqlstate, raised.message, details);
+      if (/tenant or user not found/i.test(raised.message)) {
+        return new DatabaseCredentialsError(host, raised.message, { cause });
+      }
   }
-  return isConnectionLoss(sqlstate)
+  return isConnectionLoss(sqlstate, raised)
     ? new DatabaseUnreachableError(host, raised.message, { cause })
-    : new QueueSqlError(sqlstate, raised.message, details);
+    : new QueueSqlError(sqlstate, raised.message, details, isFatal(raised));
 }
 
 /** The driver's error without what it quotes: its context and parameters may hold a payload, and causes end up in logs. */
@@ -196,11 +194,24 @@ function fromQueue(sqlstate: string, raised: DatabaseMessage, details: ErrorDeta
     : new QueueSqlError(sqlstate, raised.message, details);
 }
 
-/** The connection, not the statement, is at fault: shut down, recovering, full, or turned into a read-only standby. */
-function isConnectionLoss(sqlstate: string): boolean {
+/**
+ * The connection, not the statement, is at fault: shut down, recovering, full, or turned into a standby; or a pooler says so in its own
+ * words. What the server refuses a session for (a wrong setting in the address, class 22 and 42) does not pass by waiting.
+ */
+function isConnectionLoss(sqlstate: string, raised: DatabaseMessage): boolean {
   return (
     sqlstate.startsWith("08") ||
-    ["25006", "53300", "57P01", "57P02", "57P03", "57P05"].includes(sqlstate)
+    ["53300", "57P01", "57P02", "57P03", "57P05"].includes(sqlstate) ||
+    isReadOnly(sqlstate, raised) ||
+    (isFatal(raised) && !/^(22|42)/.test(sqlstate))
+  );
+}
+
+/** A standby, of which unlogged tables can't even be looked at. */
+function isReadOnly(sqlstate: string, { message, routine }: DatabaseMessage): boolean {
+  if (sqlstate === "25006") return true;
+  return (
+    sqlstate === "0A000" && (routine === "get_relation_info" || / during recovery$/.test(message))
   );
 }
 

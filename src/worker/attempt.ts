@@ -39,6 +39,8 @@ export class Attempt {
   fault: unknown;
   /** The handler is about to complete it together with its own writes. */
   isCommitting = false;
+  /** Why the transaction that the handler wanted to complete it in could not even begin. */
+  notBegun: { readonly error: unknown; readonly delayMs: number } | undefined;
   /** The handler itself completed it, together with its own writes, or passed it on. */
   isCommitted = false;
   /** Called once the handler has ended. */

@@ -101,7 +101,7 @@ export class Engine {
       deadlines: this.#deadlines,
       events,
       blocks,
-      tools: { sql, clock, logger, worker, verdicts: this.#verdicts },
+      tools: { sql, clock, logger, worker, random, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
     this.#bells = new Bells({

@@ -1,3 +1,4 @@
+import { callerOf } from "../client/call-options.ts";
 import type { Clock } from "../core/clock.ts";
 import { AlreadyCommittedError, InvalidOptionError, LeaseLostError } from "../core/errors.ts";
 import type { AttemptNumber, Claim, HandlerContext, HandlerTransaction } from "../core/handler.ts";
@@ -5,7 +6,8 @@ import { parseOutput } from "../core/input.ts";
 import { encodeResult } from "../core/json.ts";
 import { type Logger, withFields } from "../core/logger.ts";
 import { handOver, parentResults, reportProgress, settleOne } from "../db/attempt-functions.ts";
-import type { Sql } from "../db/sql.ts";
+import type { Queryable, Sql, SqlTransaction } from "../db/sql.ts";
+import { isTransient } from "../db/sqlstate.ts";
 import type { Attempt } from "./attempt.ts";
 import { ProgressReporter } from "./progress.ts";
 import type { Verdicts } from "./verdicts.ts";
@@ -15,11 +17,14 @@ export interface ContextTools {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly random: () => number;
   readonly verdicts: Pick<Verdicts, "committed" | "handedOver" | "lose">;
   /** This worker's number in the database. */
   readonly worker: () => number;
 }
 
+/** When a transaction could not begin the job is tried again after about this long. */
+const NOT_BEGUN_MS = 2_000;
 /** What one attempt may keep, in characters of JSON. */
 const MOST_NOTE_CHARS = 16 * 1024;
 
@@ -100,15 +105,11 @@ export class JobContext implements HandlerContext {
   get handOver(): HandlerContext["handOver"] {
     return async (withinMs) => {
       const attempt = this.#attempt;
-      const { sql, verdicts, worker } = this.#tools;
+      const { verdicts, worker } = this.#tools;
       if (attempt.state !== "running") throw new LeaseLostError(this.id);
-      const isPassed = await handOver(sql, {
-        worker: worker(),
-        lease: attempt.lease.id,
-        id: attempt.id,
-        withinMs,
-        note: attempt.noteText,
-      });
+      const claim = { worker: worker(), lease: attempt.lease.id, id: attempt.id };
+      const note = attempt.noteText;
+      const isPassed = await this.#call((db) => handOver(db, { ...claim, withinMs, note }));
       if (!isPassed) {
         verdicts.lose(attempt);
         throw new LeaseLostError(this.id);
@@ -118,19 +119,25 @@ export class JobContext implements HandlerContext {
   }
 
   get parents(): HandlerContext["parents"] {
-    return () => parentResults(this.#tools.sql, this.id);
+    return () => this.#call((db) => parentResults(db, this.id));
   }
 
   get commitWith(): HandlerContext["commitWith"] {
     return (work) => this.#commitWith(work);
   }
 
+  #call<T>(work: (db: Queryable) => Promise<T>): Promise<T> {
+    const { sql, clock } = this.#tools;
+    return callerOf(sql, clock)({}, work);
+  }
+
   #makeReporter(): ProgressReporter {
-    const { sql, clock, verdicts } = this.#tools;
+    const { clock, verdicts } = this.#tools;
     const attempt = this.#attempt;
     const reporter = new ProgressReporter(clock, async (news) => {
       if (attempt.state !== "running") return;
-      const holds = await reportProgress(sql, { ...news, id: attempt.id, lease: attempt.lease.id });
+      const report = { ...news, id: attempt.id, lease: attempt.lease.id };
+      const holds = await this.#call((db) => reportProgress(db, report));
       if (!holds && attempt.state === "running") verdicts.lose(attempt);
     });
     attempt.onLeave = () => reporter.stop();
@@ -153,27 +160,55 @@ export class JobContext implements HandlerContext {
 
   async #commit(work: (tx: HandlerTransaction) => unknown): Promise<void> {
     const attempt = this.#attempt;
-    const { sql, clock, verdicts } = this.#tools;
+    const { sql, verdicts, random } = this.#tools;
+    const over = new AbortController();
+    // Somebody else may have the job, or has it soon: what is still under way must not keep its locks, nor this slot.
+    const onAbort = (): void => {
+      if (attempt.stopReason !== "cancelled" && attempt.stopReason !== "shutdown") {
+        over.abort(attempt.signal.reason);
+      }
+    };
+    attempt.signal.addEventListener("abort", onAbort, { once: true });
+    let isBegun = false;
+    try {
+      const status = await sql.transaction(
+        (tx) => {
+          isBegun = true;
+          return this.#settleIn(tx, work);
+        },
+        { signal: over.signal },
+      );
+      if (status === "completed") verdicts.committed(attempt);
+    } catch (error) {
+      if (!isBegun && isTransient(error)) {
+        attempt.notBegun = { error, delayMs: Math.round(NOT_BEGUN_MS * (0.5 + random())) };
+      }
+      throw error;
+    } finally {
+      attempt.signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #settleIn(tx: SqlTransaction, work: (tx: HandlerTransaction) => unknown): Promise<string> {
+    const attempt = this.#attempt;
+    const { clock, verdicts } = this.#tools;
     const onFault = (error: unknown): void => {
       attempt.fault = error;
     };
-    const status = await sql.transaction(async (tx) => {
-      const output = await parseOutput(attempt.route.job, await work(tx), onFault);
-      const result = encodeOwn(output, onFault);
-      const answer = await settleOne(tx, {
-        lease: attempt.lease.id,
-        id: attempt.id,
-        outcome: "completed",
-        detail: { elapsed_ms: Math.round(clock.now() - attempt.startedAt) },
-        result,
-      });
-      if (answer === null) {
-        verdicts.lose(attempt);
-        throw new LeaseLostError(this.id);
-      }
-      return answer;
-    });
-    if (status === "completed") verdicts.committed(attempt);
+    const output = await parseOutput(attempt.route.job, await work(tx), onFault);
+    const settlement = {
+      lease: attempt.lease.id,
+      id: attempt.id,
+      outcome: "completed",
+      detail: { elapsed_ms: Math.round(clock.now() - attempt.startedAt) },
+      result: encodeOwn(output, onFault),
+    } as const;
+    const answer = await callerOf(tx, clock)({}, (db) => settleOne(db, settlement));
+    if (answer === null) {
+      verdicts.lose(attempt);
+      throw new LeaseLostError(this.id);
+    }
+    return answer;
   }
 }
 

@@ -7,12 +7,15 @@ import { toSql } from "../db/detect.ts";
 import type { Sql } from "../db/sql.ts";
 import type { WorkerEvent } from "./events.ts";
 import type { LaneSettings } from "./lane.ts";
+import { type Lifeline, openLifeline } from "./lifeline.ts";
 import { buildRoutes, type Route } from "./routes.ts";
 
 export interface WorkerOptions {
   /**
-   * `connect(url)` of this library, a postgres.js client, or a node-postgres pool. Who made it closes it. A client or pool needs four
-   * connections or more, and what `connect` opens is the only one that recovers from a network which swallows everything.
+   * `connect(url)` of this library, a postgres.js client, or a node-postgres pool. Who made it closes it. A client or pool needs two
+   * connections or more, of which handlers that use it themselves should leave one: by it jobs are claimed and their ends written. Leases
+   * are kept on a connection of the worker's own, with the same settings, so jobs that run are safe however busy the others are. A
+   * postgres.js client does not recover by itself from a network which swallows everything; the others do.
    */
   readonly sql: unknown;
   /** What `implement` and `implementBatch` make. Only these types are claimed. */
@@ -69,6 +72,8 @@ export interface WorkerOptions {
 /** The options, checked and complete. */
 export interface WorkerSettings {
   readonly sql: Sql;
+  /** For what keeps leases and shows that this worker lives: handlers cannot use it up. */
+  readonly lifeline: Lifeline;
   readonly routes: ReadonlyMap<string, Route>;
   readonly lanes: readonly LaneSettings[];
   readonly name: string;
@@ -105,8 +110,11 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
   } = options;
   const routes = buildRoutes(options.handlers, options.middleware ?? []);
   wholeNumber("leaseMs", leaseMs, 1_000, LONGEST_MS);
+  const sql = toSql(options.sql);
+  const logger = shielded(options.logger ?? consoleLogger({ level: "warn" }));
   return {
-    sql: toSql(options.sql),
+    sql,
+    lifeline: openLifeline(sql, logger),
     routes,
     lanes: toLanes(options, routes, leaseMs),
     name: options.name ?? crypto.randomUUID(),
@@ -123,7 +131,7 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     abortGraceMs: wholeNumber("abortGraceMs", abortGraceMs, 0, LONGEST_MS),
     listen: options.listen ?? true,
     onEvent: options.onEvent,
-    logger: shielded(options.logger ?? consoleLogger({ level: "warn" })),
+    logger,
     details: options.details ?? {},
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,

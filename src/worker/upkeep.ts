@@ -38,7 +38,7 @@ const EXTEND_RETRY = { baseMs: 100, capMs: 1_000, jitter: 0.5 };
 /** Keeps leases alive: extends all of them when one has lived through a third of its time. Never rejects. */
 export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { book } = parts;
-  const { clock, leaseMs, random, logger } = parts.settings;
+  const { lifeline, clock, leaseMs, random, logger } = parts.settings;
   let failures = 0;
   while (!signal.aborted) {
     const wait =
@@ -53,6 +53,7 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
       logger.debug("lease.extend_failed", { error });
     }
   }
+  await lifeline.close();
 }
 
 /** Between two looks at how long the leases still hold. */
@@ -66,12 +67,12 @@ export async function extend(
   // No longer than there is time for another try.
   patienceMs: number = settings.leaseMs / 3,
 ): Promise<void> {
-  const { sql, clock, leaseMs } = settings;
+  const { lifeline, clock, leaseMs } = settings;
   const leases = book.ids;
   if (leases.length === 0) return;
   const sentAt = clock.now();
   const request = { worker: worker(), leases, leaseMs };
-  const answer = await link.call((signal) => extendLeases(sql, request, signal), patienceMs);
+  const answer = await link.call((signal) => extendLeases(lifeline, request, signal), patienceMs);
   book.extend(answer.alive, sentAt + leaseMs);
   // Asked again at the next look, and one look may fail.
   book.hold(answer.busy, sentAt + 2 * lookMs(leaseMs), leaseMs);
@@ -92,7 +93,9 @@ export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promis
 
 /** One sign of life, with news of this worker; false when the database does not know it any more. */
 export function beat({ settings, link, worker, describe }: UpkeepParts): Promise<boolean> {
-  return link.call((patience) => heartbeatWorker(settings.sql, worker(), describe(), patience));
+  return link.call((patience) =>
+    heartbeatWorker(settings.lifeline, worker(), describe(), patience),
+  );
 }
 
 /** Does the queue's housekeeping; all workers do, and whoever comes first finds the work. Never rejects. */

@@ -2,7 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import { JobCancelledError, LeaseLostError, ShutdownError } from "../core/errors.ts";
 import { parseOutput } from "../core/input.ts";
 import { toJobError } from "../core/job-error.ts";
-import { encodeResult } from "../core/json.ts";
+import { encodeResult, storableText } from "../core/json.ts";
 import type { Logger } from "../core/logger.ts";
 import { type ReadOutcome, readOutcome } from "../core/outcomes.ts";
 import type { SettledOutcome, SettlementDetail } from "../db/attempt-functions.ts";
@@ -61,6 +61,7 @@ export class Verdicts {
     }
     if (attempt.stopReason === "cancelled") this.end(attempt, "cancelled", {});
     else if (attempt.stopReason === "shutdown") this.interrupt(attempt, error);
+    else if (couldNotBegin(attempt, error)) this.#postpone(attempt);
     else {
       const outcome = readOutcome(error);
       if (outcome) this.#decide(attempt, outcome);
@@ -228,10 +229,34 @@ export class Verdicts {
     });
   }
 
+  /** Its transaction found no connection: that is not the job's fault, and no attempt of it is used up. */
+  #postpone(attempt: Attempt): void {
+    const { error, delayMs = 0 } = attempt.notBegun ?? {};
+    const reason = `Its transaction could not begin: ${error instanceof Error ? error.message : error}`;
+    this.end(attempt, "snoozed", { delay_ms: delayMs, reason: storableText(reason) });
+  }
+
   #stop(attempt: Attempt): void {
     if (attempt.state === "running") {
       attempt.elapsedMs = this.#parts.clock.now() - attempt.startedAt;
     }
     attempt.state = "ended";
   }
+}
+
+/** Handlers may wrap the error in one of their own. */
+const DEEPEST_CAUSE = 5;
+
+/** A job that may run only once has run: what its handler did before the transaction must not be done again. */
+function couldNotBegin({ notBegun, row }: Attempt, thrown: unknown): boolean {
+  if (!notBegun || row[8] === 0) return false;
+  let error = thrown;
+  try {
+    for (let depth = 0; depth < DEEPEST_CAUSE && error !== notBegun.error; depth += 1) {
+      error = (error as { cause?: unknown } | undefined)?.cause;
+    }
+  } catch {
+    return false;
+  }
+  return error === notBegun.error;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseAddress } from "../../src/db/address.ts";
+import { parseAddress, toUrl } from "../../src/db/address.ts";
 
 test("the host of an address is fit for messages", () => {
   assert.equal(
@@ -13,9 +13,9 @@ test("the host of an address is fit for messages", () => {
 test("a pooler in transaction mode is known by its port, or by Prisma's habit", () => {
   assert.equal(parseAddress("postgres://h:6543/app").looksPooled, true);
   assert.equal(parseAddress("postgres://h:5432/app").looksPooled, false);
-  const { looksPooled, url } = parseAddress("postgres://h:5432/app?pgbouncer=true&sslmode=require");
-  assert.equal(looksPooled, true);
-  assert.equal(url, "postgres://h:5432/app?sslmode=require");
+  const address = parseAddress("postgres://h:5432/app?pgbouncer=true&sslmode=require");
+  assert.equal(address.looksPooled, true);
+  assert.equal(toUrl(address), "postgres://h:5432/app?sslmode=require");
 });
 
 test("what is no address is refused without repeating it: it may hold a password", () => {

@@ -16,6 +16,17 @@ describeWithDatabase(
       assert.equal(program.output().trim(), "known");
       assert.equal(code, 0);
     });
+    for (const kind of ["connect", "client"]) {
+      it(`never comes of a transaction whose connection is cut, of ${kind === "connect" ? "connect()" : "a postgres.js client"}`, async () => {
+        const program = spawnScript(new URL("./uncaught.fixture.ts", import.meta.url), {
+          args: [context.db.url, kind],
+        });
+        const { code } = await program.exited;
+
+        assert.deepEqual(JSON.parse(program.output()), { failed: 150, told: [] });
+        assert.equal(code, 0);
+      });
+    }
   },
   { pooler: false },
 );

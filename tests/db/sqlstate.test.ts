@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { after, before, it, test } from "node:test";
 import { connect } from "../../src/db/postgres-js.ts";
 import type { Sql } from "../../src/db/sql.ts";
-import { isAboutData, isTransient, translateError } from "../../src/db/sqlstate.ts";
+import {
+  isAboutData,
+  isConnectionUseless,
+  isTransient,
+  translateError,
+} from "../../src/db/sqlstate.ts";
 import { describeWithDatabase } from "../support/suite.ts";
 
 function raised(code: string, message = "m"): Error {
@@ -86,4 +91,47 @@ describeWithDatabase("errors that the queue raises", (context) => {
       },
     );
   });
+});
+
+test("an error by which a server or pooler ends the session is the connection's fault, whatever its code", () => {
+  for (const severity of [
+    { severity: "FATAL" },
+    { severity_local: "FATAL" },
+    { severity: "PANIC" },
+  ]) {
+    for (const code of ["XX000", "08006", "57P01", "53300", "55000", "P0001"]) {
+      const closed = Object.assign(new Error("Database connection closed"), { code, ...severity });
+      const error = translateError(closed, "h:1");
+      assert.equal((error as { code: string }).code, "DATABASE_UNREACHABLE", code);
+      assert.equal(isAboutData(error), false);
+      assert.equal(isTransient(error), true);
+    }
+  }
+  // What a statement did is told with another severity, and may be the fault of what was sent.
+  assert.equal(isAboutData(translateError(raised("XX000"), "h:1")), true);
+});
+
+test("what the server refuses a session for does not pass by waiting, and is not about the data", () => {
+  for (const code of ["42704", "22023"]) {
+    const refused = { code, severity: "FATAL", message: 'unrecognized parameter "x"' };
+    const error = translateError(refused, "h:1");
+    assert.equal((error as { code: string }).code, "SQL_ERROR");
+    assert.equal(isTransient(error), false);
+    assert.equal(isAboutData(error), false);
+  }
+});
+
+test("a standby is an outage, by whatever it shows", () => {
+  for (const told of [
+    { code: "25006", message: "cannot execute INSERT in a read-only transaction" },
+    { code: "0A000", message: "cannot access temporary or unlogged relations during recovery" },
+    { code: "0A000", message: "Zugriff nicht möglich", routine: "get_relation_info" },
+  ]) {
+    const error = translateError({ severity: "ERROR", ...told }, "h:1");
+    assert.equal((error as { code: string }).code, "DATABASE_UNREACHABLE");
+    assert.equal(isConnectionUseless(error), true);
+  }
+  const other = translateError(raised("0A000", "not yet"), "h:1");
+  assert.equal((other as { code: string }).code, "SQL_ERROR");
+  assert.equal(isConnectionUseless(other), false);
 });

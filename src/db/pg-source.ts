@@ -1,0 +1,63 @@
+import { deadline, raceSignal } from "../core/signals.ts";
+import type { Source } from "./one-connection.ts";
+import type { PgPool, PgPoolClient } from "./pg.ts";
+import { describe, PgConnection } from "./pg-connection.ts";
+
+/** How long a connection may take to show that it is still there, after another of the pool was given up. */
+const SIGN_MS = 1_000;
+
+/** The connections of a node-postgres pool, of which one that was given up makes those of its age suspect. */
+export class PgSource implements Source<PgConnection> {
+  readonly #pool: PgPool;
+  readonly #host: string;
+  /** Local time at which a connection was given up last. */
+  #givenUpAt = -Infinity;
+
+  constructor(pool: PgPool, host: string) {
+    this.#pool = pool;
+    this.#host = host;
+  }
+
+  async acquire(signal: AbortSignal | undefined): Promise<PgConnection> {
+    for (;;) {
+      const connection = await this.#checkOut(signal);
+      if (!connection.isOlderThan(this.#givenUpAt)) return connection;
+      if (await isThere(connection)) return connection;
+      connection.end();
+      signal?.throwIfAborted();
+    }
+  }
+
+  release(connection: PgConnection): void {
+    connection.release();
+  }
+
+  async #checkOut(signal: AbortSignal | undefined): Promise<PgConnection> {
+    signal?.throwIfAborted();
+    const checkingOut = this.#pool.connect();
+    let client: PgPoolClient;
+    try {
+      client = await raceSignal(checkingOut, signal);
+    } catch (error) {
+      // It may still come, and is not for us any more.
+      if (signal?.aborted) checkingOut.then((late) => late.release()).catch(() => undefined);
+      throw signal?.aborted ? error : describe(error, this.#host);
+    }
+    return new PgConnection(client, this.#host, (isBroken) => {
+      if (isBroken) this.#givenUpAt = performance.now();
+      client.release(isBroken);
+    });
+  }
+}
+
+async function isThere(connection: PgConnection): Promise<boolean> {
+  const patience = deadline(SIGN_MS, () => new Error("no answer"));
+  try {
+    await raceSignal(connection.run("select 1"), patience.signal);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    patience.release();
+  }
+}

@@ -1,0 +1,81 @@
+import { DatabaseTimeoutError, DatabaseUnreachableError } from "../core/database-errors.ts";
+import { raceSignal } from "../core/signals.ts";
+import {
+  notReplicated,
+  OWN_SESSION,
+  type Source,
+  sessionOf,
+  type Watch,
+} from "./one-connection.ts";
+import type { PgConnection } from "./pg-connection.ts";
+import type { SqlTransaction, TransactionOptions } from "./sql.ts";
+import { isConnectionUseless } from "./sqlstate.ts";
+
+/** How long BEGIN and COMMIT may take. */
+const STEP_MS = 15_000;
+
+/** Runs `work` in a transaction of node-postgres. */
+export async function pgTransaction<T>(
+  source: Source<PgConnection>,
+  watch: Watch,
+  work: (tx: SqlTransaction) => Promise<T>,
+  { signal }: TransactionOptions = {},
+): Promise<T> {
+  const connection = await source.acquire(signal);
+  const { host, client } = connection;
+  const over = new AbortController();
+  connection.onLoss((error) => over.abort(error));
+  const onAbort = (): void => connection.end(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  let isCommitting = false;
+  /** Ends with the connection, whatever becomes of what is awaited. */
+  const unlessLost = <A>(awaited: Promise<A>): Promise<A> => raceSignal(awaited, over.signal);
+  const step = async (
+    text: string,
+    late: () => Error,
+  ): Promise<Awaited<ReturnType<PgConnection["run"]>>> => {
+    const timer = setTimeout(() => connection.end(late()), STEP_MS);
+    try {
+      return await unlessLost(connection.run(text));
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  try {
+    if (signal?.aborted) onAbort();
+    const rows = await step(
+      `begin; ${OWN_SESSION}`,
+      () => new DatabaseUnreachableError(host, "no transaction was begun"),
+    );
+    connection.session = sessionOf(rows[0]);
+    watch.add(connection);
+    const result = await unlessLost(
+      work({
+        query: (text, params, options) =>
+          raceSignal(connection.run(text, params, options?.prepare), options?.signal),
+        driver: client,
+      }),
+    );
+    isCommitting = true;
+    await step("commit", () => new DatabaseTimeoutError(STEP_MS));
+    if (connection.takeWarning()) throw notReplicated();
+    return result;
+  } catch (error) {
+    if (connection.isLost || isConnectionUseless(error)) {
+      connection.end();
+      watch.bury(connection);
+      const isUnknown = isCommitting && error instanceof DatabaseUnreachableError;
+      throw isUnknown
+        ? new DatabaseTimeoutError(null, "The connection broke during COMMIT", { cause: error })
+        : error;
+    }
+    const rolledBack = step("rollback", () => new DatabaseTimeoutError(STEP_MS));
+    await rolledBack.catch(() => connection.end());
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    watch.remove(connection);
+    connection.session = undefined;
+    source.release(connection);
+  }
+}

@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, it } from "node:test";
+import { connectWith } from "../../src/db/connect.ts";
+import type { Sql } from "../../src/db/sql.ts";
+import { eventually } from "../support/eventually.ts";
+import { type FaultyProxy, startFaultyProxy } from "../support/faulty-proxy.ts";
+import { describeOnEachServer } from "../support/suite.ts";
+
+const own = { application_name: "silent-test" };
+
+describeOnEachServer(
+  "connections on which nothing arrives any more, of connect()",
+  (context) => {
+    let proxy: FaultyProxy;
+    let sql: Sql;
+    beforeEach(async () => {
+      proxy = await startFaultyProxy(context.db.url);
+      sql = connectWith(
+        proxy.url,
+        { max: 2, applicationName: own.application_name },
+        { lookMs: 300 },
+      );
+    });
+    afterEach(async () => {
+      await sql.close();
+      await proxy.close();
+    });
+
+    /** The sessions that the server still has of this client. */
+    async function sessions(): Promise<{ state: string; query: string }[]> {
+      const rows = await context.db.superSql`
+        select state, query from pg_stat_activity
+        where datname = current_database() and application_name = ${own.application_name}`;
+      return rows as never;
+    }
+
+    it("are told from statements that take long, ended, and replaced; the server's sessions of them too", async () => {
+      await Promise.all([sql.query("select pg_sleep(0.1)"), sql.query("select pg_sleep(0.1)")]);
+      proxy.swallow();
+      const began = performance.now();
+
+      const lost = sql.query("select 1");
+      const also = sql.query("select 2");
+      // All connections are in use; those who come later get one more each, soon.
+      const later = await sql.query("select 3::text as n");
+
+      assert.equal(later[0]?.["n"], "3");
+      assert.ok(performance.now() - began < 2_500);
+      await assert.rejects(lost, { code: "DATABASE_UNREACHABLE" });
+      await assert.rejects(also, { code: "DATABASE_UNREACHABLE" });
+      assert.ok(performance.now() - began < 4_000);
+      await eventually(async () => (await sessions()).length <= 1);
+    });
+
+    it("do not take a statement with them that the server works on", async () => {
+      const [row] = await sql.query("select pg_sleep(2)::text as slept");
+      assert.equal(row?.["slept"], "");
+    });
+
+    it("free the slot of a transaction, whose locks the server lets go", async () => {
+      await context.db.sql`create table if not exists held (n integer)`;
+      let isReached = false;
+      const hung = sql.transaction(async (tx) => {
+        await tx.query("lock table held");
+        proxy.swallow();
+        isReached = true;
+        await tx.query("select 1");
+      });
+
+      await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+      assert.equal(isReached, true);
+      // Nobody holds the lock any more.
+      await eventually(() => context.db.sql`select n from held`, { timeoutMs: 5_000 });
+      assert.equal(await sql.transaction(async () => "next"), "next");
+    });
+
+    it("free the slot of a transaction in which only the driver's own handle was used", async () => {
+      const hung = sql.transaction(async (tx) => {
+        proxy.swallow();
+        await (tx.driver as (text: TemplateStringsArray) => Promise<unknown>)`select 1`;
+      });
+      await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+    });
+
+    it("do not end a transaction that computes between its statements", async () => {
+      const answer = await sql.transaction(async (tx) => {
+        await tx.query("select 1");
+        await new Promise((resolve) => setTimeout(resolve, 2_000));
+        return (await tx.query("select 'still there' as said"))[0]?.["said"];
+      });
+      assert.equal(answer, "still there");
+    });
+
+    it("are given up when a transaction's signal aborts: at once here, soon on the server", async () => {
+      const controller = new AbortController();
+      const hung = sql.transaction((tx) => tx.query("select pg_sleep(60)"), {
+        signal: controller.signal,
+      });
+      await eventually(async () => (await sessions()).some(({ query }) => /sleep\(60/.test(query)));
+      controller.abort(new Error("enough"));
+
+      await assert.rejects(hung, /enough/);
+      await eventually(async () =>
+        (await sessions()).every(({ query, state }) => state !== "active" || !/60/.test(query)),
+      );
+    });
+
+    it("leave a statement that was given up to the server for a moment only", async () => {
+      const controller = new AbortController();
+      const hung = sql.query("select pg_sleep(60)", [], { signal: controller.signal });
+      await eventually(async () => (await sessions()).some(({ query }) => /sleep\(60/.test(query)));
+      controller.abort(new Error("enough"));
+
+      await assert.rejects(hung, /enough/);
+      await eventually(async () =>
+        (await sessions()).every(({ query, state }) => state !== "active" || !/60/.test(query)),
+      );
+    });
+  },
+  { pooler: false },
+);
+
+describeOnEachServer("transactions of connect()", (context) => {
+  it("reject soon after their connection closed, even when nothing more is asked of it, and work on", async () => {
+    const proxy = await startFaultyProxy(context.db.url);
+    const sql = connectWith(proxy.url, { maxTransactions: 1 }, {});
+    try {
+      await sql.transaction((tx) => tx.query("select 1"));
+      const cut = sql.transaction(async (tx) => {
+        await tx.query("select 1");
+        proxy.end();
+        await eventually(() => proxy.open === 0);
+        return "not committed";
+      });
+
+      await assert.rejects(cut, { code: "DATABASE_UNREACHABLE" });
+      assert.equal(await sql.transaction(async () => "well"), "well");
+    } finally {
+      await sql.close();
+      await proxy.close();
+    }
+  });
+
+  it("say that nobody knows when the answer to COMMIT is lost", async () => {
+    const proxy = await startFaultyProxy(context.db.url);
+    const sql = connectWith(proxy.url, {}, {});
+    try {
+      await context.db.sql`create table if not exists done (n integer)`;
+      const lost = sql.transaction(async (tx) => {
+        await tx.query("insert into done values (1)");
+        proxy.loseReplies();
+      });
+
+      await assert.rejects(lost, { code: "DATABASE_TIMEOUT", message: /not known/ });
+      await eventually(async () => (await context.db.sql`select n from done`).length === 1);
+    } finally {
+      await sql.close();
+      await proxy.close();
+    }
+  });
+});
