@@ -39,6 +39,7 @@ export {
 export type { Duration } from "./core/durations.ts";
 export {
   AlreadyCommittedError,
+  IdempotencyConflictError,
   InvalidDependencyError,
   InvalidOptionError,
   InvalidPayloadError,

@@ -72,7 +72,10 @@ export interface Queue extends Enqueuer {
    * job stays as it is. Throws UnknownJobError.
    */
   cancel(job: JobReference, options?: ActOptions): Promise<string>;
-  /** Runs a scheduled job now, a failed or cancelled one again. Null when it can't be: it runs, waits for others, or completed. */
+  /**
+   * Runs a scheduled job now, a failed or cancelled one again. Answers the status that it has then; `pending` or `processing` also for a
+   * job that was so already. Null when it can't be run: it waits for others, completed, or is unknown.
+   */
   retry(job: JobReference, options?: RetryOptions): Promise<string | null>;
   /** Makes dead letters pending again. */
   redrive(filter: RedriveFilter, call?: CallOptions): Promise<RedrivenJob[]>;

@@ -3,11 +3,13 @@ import {
   type BackoffOptions,
   checkMaxRetries,
   checkPriority,
+  checkTimeout,
   type Job,
   type Priority,
   toBackoff,
 } from "../core/define-job.ts";
 import { type Duration, toMs } from "../core/durations.ts";
+import { InvalidPayloadError } from "../core/errors.ts";
 import { parseInput } from "../core/input.ts";
 import { encodePayload } from "../core/json.ts";
 import type { NewJob } from "../db/enqueue-functions.ts";
@@ -22,11 +24,16 @@ export interface EnqueueOptions {
   /** Run it no sooner than at this time. Not together with `delay`. */
   readonly at?: Date;
   readonly maxRetries?: number;
-  /** How long one attempt may take. */
+  /** How long one attempt may take, 24 days at most. */
   readonly timeout?: Duration;
   readonly backoff?: BackoffOptions;
-  /** A job with the same key that exists already, of whatever type, takes the place of this one. */
+  /**
+   * A job of this tenant and type with the same key that exists already takes the place of this one. Keys of end users and of services
+   * are apart. A job that was cancelled or purged has its key no more; any other keeps it until it is removed by retention.
+   */
   readonly idempotencyKey?: string;
+  /** What happens when that job has another payload: IdempotencyConflictError, or it is returned all the same. @default "error" */
+  readonly onKeyConflict?: "error" | "return";
   /** The job waits until all of these have completed. */
   readonly dependsOn?: readonly JobReference[];
   /** What happens when one of them fails or is cancelled. @default "cancel" */
@@ -48,8 +55,35 @@ export function encodeInput(job: Job, input: unknown): string | Promise<string> 
   if (!job.input) return payload;
   // Only a check: what is stored is the input as given, so a schema may transform. Checked is what the worker will see: a Date for
   // example is a text by then.
-  const parsed = parseInput(job, JSON.parse(payload));
-  return parsed instanceof Promise ? parsed.then(() => payload) : payload;
+  const explain = (error: unknown): never => {
+    throw withDateHint(error, input);
+  };
+  try {
+    const parsed = parseInput(job, JSON.parse(payload));
+    return parsed instanceof Promise ? parsed.then(() => payload, explain) : payload;
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+/** A schema that wants a Date never gets one: JSON has none. */
+function withDateHint(error: unknown, input: unknown): unknown {
+  if (!(error instanceof InvalidPayloadError) || !(valueAt(input, error.path) instanceof Date)) {
+    return error;
+  }
+  return new InvalidPayloadError(error.path, error.reason, {
+    cause: error.cause,
+    hint: "A Date is stored as text, in ISO 8601. Let the schema read it, for example with z.coerce.date() or z.iso.datetime().",
+  });
+}
+
+function valueAt(value: unknown, path: string): unknown {
+  let found = value;
+  for (const key of path.split(/[.[\]]+/).filter((part) => part !== "")) {
+    if (typeof found !== "object" || found === null) return undefined;
+    found = (found as Record<string, unknown>)[key];
+  }
+  return found;
 }
 
 /** All of a new job but its payload. */
@@ -90,8 +124,11 @@ function delayMs(delay: Duration): number {
 }
 
 function isoTime(at: Date): string {
-  const time = at instanceof Date ? at.getTime() : Number.NaN;
-  if (!(Math.abs(time) < FURTHEST_MS * 2)) throw refused("at", "must be a valid Date", at);
+  const year = at instanceof Date ? at.getUTCFullYear() : Number.NaN;
+  // Others are written in a way that the database does not read.
+  if (!(year >= 1 && year <= 9999)) {
+    throw refused("at", "must be a valid Date from the year 1 to 9999", at);
+  }
   return at.toISOString();
 }
 
@@ -101,8 +138,9 @@ function storedOptions(job: Job, options: EnqueueOptions): NewJob["options"] {
     ...(Object.keys(backoff).length > 0 && {
       backoff: { base_ms: backoff.baseMs, cap_ms: backoff.capMs, jitter: backoff.jitter },
     }),
-    ...(options.timeout !== undefined && { timeout_ms: toMs(options.timeout, "timeout") }),
+    ...(options.timeout !== undefined && { timeout_ms: checkTimeout(options.timeout) }),
     ...(options.onParentFailure && { on_parent_failure: options.onParentFailure }),
+    ...(options.onKeyConflict && { on_key_conflict: options.onKeyConflict }),
   };
   return Object.keys(stored).length > 0 ? stored : undefined;
 }

@@ -1,3 +1,4 @@
+import { refused } from "../core/check-options.ts";
 import type { Job } from "../core/define-job.ts";
 import { InvalidPayloadError } from "../core/errors.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
@@ -30,7 +31,8 @@ export interface EnqueueCallOptions extends EnqueueOptions, CallOptions {}
  */
 export interface Enqueuer {
   /**
-   * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema. Jobs
+   * Enqueues one job. Throws InvalidPayloadError with the path of the fault when the input does not fit the job's schema, or JSON can't
+   * keep it; IdempotencyConflictError when its key belongs to a job with another payload. Jobs
    * that are enqueued at the same time, outside of a caller's transaction, share a commit; each succeeds or fails by itself.
    */
   enqueue<Input, Output, Given>(
@@ -41,7 +43,7 @@ export interface Enqueuer {
 
   /**
    * Enqueues many jobs of one type in one statement: all or none. At most 100,000. Options may differ from job to job; then what holds
-   * for the call comes last.
+   * for the call comes last. An idempotency key must differ, so it takes a function: `(input) => ({ idempotencyKey: input.id })`.
    */
   enqueueMany<Input, Output, Given>(
     job: Job<Input, Output, Given>,
@@ -72,7 +74,7 @@ export function createEnqueuer(
     async enqueueMany(job, inputs, options = {}, call) {
       const jobs: NewJob[] = [];
       // What holds for all is looked at once, and nothing is awaited that is there already: there may be many.
-      const detailsOf = toDetails(job, options);
+      const detailsOf = toDetails(job, options, inputs.length);
       for (const [index, input] of inputs.entries()) {
         const encoded = atIndex(index, () => encodeInput(job, input));
         const payload = typeof encoded === "string" ? encoded : await encoded;
@@ -90,9 +92,17 @@ export function createEnqueuer(
 function toDetails<Input>(
   job: Job,
   options: EnqueueOptions | ((input: Input, index: number) => EnqueueOptions),
+  count: number,
 ): (input: Input, index: number) => Omit<NewJob, "payload"> {
   if (typeof options === "function") {
     return (input, index) => jobDetails(job, options(input, index));
+  }
+  if (options.idempotencyKey !== undefined && count > 1) {
+    throw refused(
+      "idempotencyKey",
+      `must not be the same for ${count} jobs`,
+      options.idempotencyKey,
+    );
   }
   const details = jobDetails(job, options);
   return () => details;

@@ -14,5 +14,8 @@ export function wholeNumber(option: string, value: number, least: number, most: 
 function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
   if (value === null || typeof value !== "object") return String(value);
+  if (value instanceof Date) {
+    return Number.isNaN(value.getTime()) ? "an invalid Date" : value.toISOString();
+  }
   return Array.isArray(value) ? "an array" : "an object";
 }

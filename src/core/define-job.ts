@@ -7,14 +7,16 @@ export const PRIORITIES = ["critical", "high", "normal", "low"] as const;
 
 /** The database refuses more. */
 const MOST_RETRIES = 10_000;
+const LONGEST_MS = 2_147_483_647;
+const LONGEST_BASE_MS = 86_400_000;
 
 /** Order among the jobs that may run now. */
 export type Priority = (typeof PRIORITIES)[number];
 
 export interface BackoffOptions {
-  /** Delay after the first failure. @default "1s" */
+  /** Delay after the first failure, a day at most. @default "1s" */
   readonly base?: Duration;
-  /** The longest delay. @default "1h" */
+  /** The longest delay, 24 days at most. @default "1h" */
   readonly cap?: Duration;
   /** The part of the delay that is left to chance, 0 to 1. @default 0.5: between half and the whole */
   readonly jitter?: number;
@@ -31,7 +33,7 @@ export interface JobOptions<Input, Output, Given> {
   readonly priority?: Priority;
   /** How often a failed job is tried again. @default 3, so up to four attempts */
   readonly maxRetries?: number;
-  /** How long one attempt may take; then its signal aborts and the attempt counts as failed. @default no limit */
+  /** How long one attempt may take, 24 days at most; then its signal aborts and the attempt counts as failed. @default no limit */
   readonly timeout?: Duration;
   /** How long failed jobs of this type wait: base * 2^retries, capped, with jitter. */
   readonly backoff?: BackoffOptions;
@@ -80,8 +82,12 @@ export function toBackoff({ base, cap, jitter }: BackoffOptions): Partial<Backof
     throw refused("backoff.jitter", "must be between 0 and 1", jitter);
   }
   return {
-    ...(base !== undefined && { baseMs: toMs(base, "backoff.base") }),
-    ...(cap !== undefined && { capMs: toMs(cap, "backoff.cap") }),
+    ...(base !== undefined && {
+      baseMs: atMost(toMs(base, "backoff.base"), LONGEST_BASE_MS, "backoff.base", base),
+    }),
+    ...(cap !== undefined && {
+      capMs: atMost(toMs(cap, "backoff.cap"), LONGEST_MS, "backoff.cap", cap),
+    }),
     ...(jitter !== undefined && { jitter }),
   };
 }
@@ -99,8 +105,19 @@ export function checkMaxRetries(maxRetries: number | undefined): number | undefi
     : wholeNumber("maxRetries", maxRetries, 0, MOST_RETRIES);
 }
 
-function checkTimeout(timeout: Duration): number {
+export function checkTimeout(timeout: Duration): number {
   const ms = toMs(timeout, "timeout");
   if (ms < 1) throw refused("timeout", "must be at least 1 ms", timeout);
+  return atMost(ms, LONGEST_MS, "timeout", timeout);
+}
+
+function atMost(ms: number, most: number, option: string, given: Duration): number {
+  if (ms > most)
+    throw refused(option, `must be at most ${most} ms, which are ${days(most)}`, given);
   return ms;
+}
+
+function days(ms: number): string {
+  const count = Math.floor(ms / 86_400_000);
+  return count === 1 ? "1 day" : `${count} days`;
 }

@@ -83,6 +83,19 @@ export class InvalidDependencyError extends QueueError {
   readonly code = "INVALID_DEPENDENCY";
 }
 
+/** Another job has the idempotency key, and its payload is not the same. */
+export class IdempotencyConflictError extends QueueError {
+  override readonly name = "IdempotencyConflictError";
+  readonly code = "IDEMPOTENCY_CONFLICT";
+  /** The job that has the key. */
+  readonly jobId: string;
+
+  constructor(message: string, jobId: string, details: ErrorDetails = {}) {
+    super(message, details);
+    this.jobId = jobId;
+  }
+}
+
 /** No job has this id. */
 export class UnknownJobError extends QueueError {
   override readonly name = "UnknownJobError";

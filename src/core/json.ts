@@ -1,4 +1,5 @@
 import { InvalidPayloadError, InvalidResultError } from "./errors.ts";
+import { type Fault, findLoss } from "./lossless.ts";
 
 export type JsonValue =
   | string
@@ -69,14 +70,21 @@ function stringify(value: unknown, fault: (path: string, reason: string) => Erro
     error.cause = cause;
     throw error;
   }
-  if (text !== undefined) return text;
   if (value === undefined) return "null";
+  const loss = findLossIn(value);
+  if (loss) throw fault(loss.path, loss.reason);
+  if (text !== undefined) return text;
   throw fault("", `a ${typeof value} cannot be written as JSON`);
 }
 
-interface Fault {
-  readonly path: string;
-  readonly reason: string;
+/** What is nested so deeply that looking at it fails was written all the same; the database will judge. */
+function findLossIn(value: unknown): Fault | undefined {
+  try {
+    return findLoss(value);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    return { path: "", reason: "reading it throws an error" };
+  }
 }
 
 /** Deeper than Postgres' own parser goes with its default stack. */

@@ -33,9 +33,13 @@ export function unchecked<T>(): StandardSchema<T, T> {
 
 /** The first issue's place in words, such as `items[2].email`. */
 export function issuePath(issue: StandardIssue | undefined): string {
+  return pathText((issue?.path ?? []).map((part) => (typeof part === "object" ? part.key : part)));
+}
+
+/** Keys and indices in words, such as `items[2].email`. */
+export function pathText(keys: readonly PropertyKey[]): string {
   let path = "";
-  for (const part of issue?.path ?? []) {
-    const key = typeof part === "object" ? part.key : part;
+  for (const key of keys) {
     path += typeof key === "number" ? `[${key}]` : path === "" ? String(key) : `.${String(key)}`;
   }
   return path;

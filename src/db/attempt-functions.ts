@@ -1,5 +1,7 @@
+import { parseExact } from "../core/exact-json.ts";
 import type { ParentResult } from "../core/handler.ts";
-import { callJson } from "./call.ts";
+import { callJson, callText } from "./call.ts";
+import { inexactResult } from "./claimed-jobs.ts";
 import type { Queryable } from "./sql.ts";
 
 /** How an attempt ended, in the words of the database. */
@@ -89,13 +91,14 @@ export async function answerCall(
 }
 
 export async function parentResults(db: Queryable, jobId: string): Promise<ParentResult[]> {
-  return (await callJson(
+  const text = await callText(
     db,
     `select coalesce(json_agg(json_build_object('id', parent.id::text, 'type', parent.type,
        'status', parent.status, 'result', parent.result)), '[]')::text
      from queue.parent_results(p_job_id => $1::text::bigint) as parent`,
     [jobId],
-  )) as ParentResult[];
+  );
+  return parseExact(text ?? "[]", inexactResult) as ParentResult[];
 }
 
 /** Writes how far a job is; false when the lease was lost. */

@@ -1,3 +1,6 @@
+import { InvalidPayloadError, InvalidResultError } from "../core/errors.ts";
+import { findInexact, type InexactNumber } from "../core/exact-json.ts";
+import { pathText } from "../core/standard-schema.ts";
 import { idsFrom } from "./id-runs.ts";
 
 /** lease, id, type, queue, priority, payload, tenant, attempt, max retries, created, scheduled, options. */
@@ -43,6 +46,57 @@ export interface ClaimedColumns {
   readonly tenant_names: Readonly<Record<string, string>> | null;
 }
 
+const AS_TEXT = "JavaScript has no room for it. Pass it as a string.";
+
+/** The error for a result with a number that JavaScript would change. */
+export function inexactResult({ path, text }: InexactNumber): InvalidResultError {
+  return new InvalidResultError(pathText(path), `the number ${shorten(text)} would be changed`, {
+    hint: AS_TEXT,
+  });
+}
+
+function shorten(text: string): string {
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
+}
+
+/** Takes the place of a payload with a number that JavaScript would change: its job must not run with another. */
+export class InexactPayload {
+  readonly #number: InexactNumber;
+
+  constructor(number: InexactNumber) {
+    this.#number = number;
+  }
+
+  get error(): InvalidPayloadError {
+    const { path, text } = this.#number;
+    return new InvalidPayloadError(pathText(path), `the number ${shorten(text)} would be changed`, {
+      hint: AS_TEXT,
+    });
+  }
+}
+
+/** Marks the payloads of an answer that can't be kept exactly. `leadsTo` are the keys of the array that they are in. */
+function replaceInexact(
+  text: string,
+  leadsTo: readonly string[],
+  replace: (at: number, by: InexactPayload) => void,
+): void {
+  for (const { path, text: number } of findInexact(text)) {
+    const at = path[leadsTo.length];
+    if (typeof at !== "number" || leadsTo.some((key, place) => path[place] !== key)) continue;
+    replace(at, new InexactPayload({ path: path.slice(leadsTo.length + 1), text: number }));
+  }
+}
+
+/** The columns as the text of an answer gives them, whose `jobs` they are. */
+export function markInexact(text: string, columns: ClaimedColumns | null): void {
+  const payloads = columns?.payloads as unknown[] | undefined;
+  if (payloads)
+    replaceInexact(text, ["jobs", "payloads"], (at, by) => {
+      payloads[at] = by;
+    });
+}
+
 /** A job that the enqueue leased to a sleeping worker. Times in milliseconds by the database's clock. */
 export interface Offer {
   readonly now: number;
@@ -55,11 +109,19 @@ export function readOffer(payload: string): Offer | null {
   if (!payload.startsWith("{")) return null;
   try {
     const offer = JSON.parse(payload) as Partial<Offer>;
-    return Array.isArray(offer.job) ? (offer as Offer) : null;
+    const job = offer.job as unknown[] | undefined;
+    if (!Array.isArray(job)) return null;
+    replaceInexact(payload, ["job"], (at, by) => {
+      if (at === PAYLOAD) job[at] = by;
+    });
+    return offer as Offer;
   } catch {
     return null;
   }
 }
+
+/** Its place in a row. */
+const PAYLOAD = 5;
 
 const PRIORITIES = ["critical", "high", "normal", "low"] as const;
 

@@ -7,15 +7,21 @@ import {
   type PostgresJsHandle,
   query,
 } from "./postgres-js-handle.ts";
+import { retrying } from "./retrying.ts";
 import type { Queryable, Sql, SqlParam, SqlRow } from "./sql.ts";
 import { translateError } from "./sqlstate.ts";
 
 /**
- * A database as this library takes it: its own `Sql` port, a postgres.js client, or a node-postgres pool.
+ * A database as this library takes it: its own `Sql` port, a postgres.js client, or a node-postgres pool. Statements that lose a race
+ * are sent again.
  *
  * Throws InvalidOptionError for anything else.
  */
 export function toSql(handle: unknown): Sql {
+  return retrying(toPort(handle));
+}
+
+function toPort(handle: unknown): Sql {
   if (has(handle, "query", "transaction", "close")) return handle as unknown as Sql;
   if (has(handle, "unsafe", "begin", "listen")) {
     return fromPostgresJs(handle as unknown as PostgresJsClient);

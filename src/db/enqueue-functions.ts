@@ -1,4 +1,6 @@
+import { parseExact } from "../core/exact-json.ts";
 import { callJson, callText, numberArray } from "./call.ts";
+import { inexactResult } from "./claimed-jobs.ts";
 import { idsFrom } from "./id-runs.ts";
 import type { Queryable } from "./sql.ts";
 
@@ -168,7 +170,13 @@ export async function jobOutcome(
   id: string,
   signal?: AbortSignal,
 ): Promise<JobOutcome | null> {
-  return (await callJson(db, `select queue.job_outcome(p_job_id => $1::text::bigint)::text`, [id], {
-    signal,
-  })) as JobOutcome | null;
+  const text = await callText(
+    db,
+    `select queue.job_outcome(p_job_id => $1::text::bigint)::text`,
+    [id],
+    {
+      signal,
+    },
+  );
+  return text ? (parseExact(text, inexactResult) as JobOutcome | null) : null;
 }

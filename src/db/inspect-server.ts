@@ -27,6 +27,8 @@ export interface ServerFacts {
   readonly settings: Readonly<
     Record<"synchronous_commit" | "fsync" | "full_page_writes" | "autovacuum", string>
   >;
+  /** How full the queue of notifications is, 0 to 1. */
+  readonly notify_usage: number;
   /** The server's own clock, epoch milliseconds. */
   readonly now_ms: number;
 }
@@ -44,6 +46,7 @@ export async function serverFacts(db: Queryable): Promise<ServerFacts> {
          'fsync', current_setting('fsync'),
          'full_page_writes', current_setting('full_page_writes'),
          'autovacuum', current_setting('autovacuum')),
+       'notify_usage', pg_notification_queue_usage(),
        'now_ms', extract(epoch from clock_timestamp()) * 1000)::text`,
   )) as ServerFacts;
 }

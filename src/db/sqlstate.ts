@@ -9,6 +9,7 @@ import {
 import {
   type ErrorDetails,
   hasCode,
+  IdempotencyConflictError,
   InvalidDependencyError,
   InvalidOptionError,
   InvalidPayloadError,
@@ -187,6 +188,11 @@ function fromQueue(sqlstate: string, raised: DatabaseMessage, details: ErrorDeta
       return new UnknownQueueError(raised.message, details);
     case "MR016":
       return new QuotaExceededError(raised.message, details);
+    case "MR017":
+      return new IdempotencyConflictError(raised.message, raised.detail ?? "", {
+        cause: details.cause,
+        hint: 'Use another key for another job, or onKeyConflict: "return" to get the first job whatever its payload.',
+      });
   }
   const option = OPTION_BY_SQLSTATE[sqlstate];
   return option

@@ -1,50 +1,6 @@
-import { callJson, callText, numberArray, textArray } from "./call.ts";
-import { type ClaimedColumns, type ClaimedRow, toRows } from "./claimed-jobs.ts";
+import { callJson, callText, numberArray } from "./call.ts";
+import { type ClaimedColumns, type ClaimedRow, markInexact, toRows } from "./claimed-jobs.ts";
 import type { Queryable } from "./sql.ts";
-
-export interface RegisteredWorker {
-  readonly worker: number;
-  /** In the order of the names given. */
-  readonly queueIds: readonly number[];
-  readonly typeIds: readonly number[];
-  /** Of the one tenant that it serves; null: all. */
-  readonly tenantId: number | null;
-}
-
-/** Signs a worker in under a name that is new at each start, and gives short ids to the names it uses. */
-export async function registerWorker(
-  db: Queryable,
-  worker: {
-    name: string;
-    details: unknown;
-    /** Null: all queues. */
-    queues: readonly string[] | null;
-    types: readonly string[];
-    /** The one tenant that it serves; null: all. */
-    tenantId: string | null;
-  },
-  signal?: AbortSignal,
-): Promise<RegisteredWorker> {
-  const answer = (await callJson(
-    db,
-    `select queue.register_worker(p_name => $1::text, p_details => $2::text::jsonb,
-       p_queues => $3::text::text[], p_types => $4::text::text[], p_tenant_id => $5::text)::text`,
-    [
-      worker.name,
-      JSON.stringify(worker.details),
-      textArray(worker.queues),
-      textArray(worker.types),
-      worker.tenantId,
-    ],
-    { signal },
-  )) as { worker: number; queue_ids: number[]; type_ids: number[]; tenant_id: number | null };
-  return {
-    worker: answer.worker,
-    queueIds: answer.queue_ids,
-    typeIds: answer.type_ids,
-    tenantId: answer.tenant_id,
-  };
-}
 
 /** Shows that a worker lives; false when it is no longer known and has to register again. */
 export async function heartbeatWorker(
@@ -178,6 +134,7 @@ export async function advance(
   ];
   const text = await callText(db, ADVANCE, params, { signal });
   const answer = JSON.parse(text ?? "null") as RawAnswer;
+  markInexact(text ?? "", answer.jobs);
   return { answer: { ...answer, jobs: toRows(answer.jobs) }, size: text?.length ?? 0 };
 }
 
@@ -187,6 +144,20 @@ export interface OfferTerms {
   readonly channel: string;
   /** How long the worker has to begin. */
   readonly offerMs: number;
+}
+
+/** Tells the database that we were woken past a bell which an open transaction holds: from now on it wakes us no more. */
+export async function passHeldBells(
+  db: Queryable,
+  worker: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  await callJson(
+    db,
+    `select queue.pass_held_bells(p_worker => $1::text::integer)::text`,
+    [String(worker)],
+    { signal },
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { ClaimedRow } from "../db/claimed-jobs.ts";
+import { type ClaimedRow, InexactPayload } from "../db/claimed-jobs.ts";
 import type { Lane } from "./lane.ts";
 import type { Lease } from "./lease-book.ts";
 import type { Route } from "./routes.ts";
@@ -67,6 +67,14 @@ export class Attempt {
   /** A second run is not wanted, whatever became of the first. */
   get mayRunOnce(): boolean {
     return this.row[8] === 0;
+  }
+
+  /** Throws InvalidPayloadError when JavaScript can't hold it as it is. */
+  get payload(): unknown {
+    const payload = this.row[5];
+    if (!(payload instanceof InexactPayload)) return payload;
+    this.fault = payload.error;
+    throw this.fault;
   }
 
   /** The time limit that was given with the job; it goes before its definition's. */

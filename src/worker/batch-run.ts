@@ -30,7 +30,7 @@ export class BatchRun {
     const inputs = new Map<Attempt, unknown>();
     for (const attempt of this.#attempts) {
       try {
-        const input = parseInput(this.#route.job, attempt.row[5], (error) => {
+        const input = parseInput(this.#route.job, attempt.payload, (error) => {
           attempt.fault = error;
         });
         inputs.set(attempt, await input);

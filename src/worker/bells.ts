@@ -1,4 +1,4 @@
-import { armBells, disarmBells, type OfferTerms } from "../db/worker-functions.ts";
+import { armBells, disarmBells, type OfferTerms, passHeldBells } from "../db/worker-functions.ts";
 import type { Lane } from "./lane.ts";
 import type { Phase } from "./lane-loop.ts";
 import type { Link } from "./link.ts";
@@ -21,6 +21,7 @@ export class Bells {
   readonly #parts: BellsParts;
   readonly #terms: OfferTerms | null;
   readonly #arming = new Set<Promise<unknown>>();
+  #isPassing = false;
 
   constructor(parts: BellsParts) {
     this.#parts = parts;
@@ -56,6 +57,22 @@ export class Bells {
   /** Resolves when no call is under way that asks to be woken: whoever signs out before it ends would be brought jobs afterwards. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#arming);
+  }
+
+  /**
+   * We were woken past a bell that an open transaction holds. While it counts, every enqueue would notify; once is enough. It is no loss
+   * if this fails: the next such call tries again.
+   */
+  passHeld(): void {
+    const { settings, worker, link } = this.#parts;
+    if (this.#isPassing || link.isDown) return;
+    this.#isPassing = true;
+    link
+      .call((signal) => passHeldBells(settings.sql, worker(), signal))
+      .catch(() => undefined)
+      .finally(() => {
+        this.#isPassing = false;
+      });
   }
 
   /** So that jobs come to others from now on. It is no loss if this fails: what comes all the same is given back. */

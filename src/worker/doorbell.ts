@@ -6,7 +6,10 @@ import { pause } from "../core/signals.ts";
 import { type Offer, readOffer } from "../db/claimed-jobs.ts";
 import type { Sql } from "../db/sql.ts";
 
-/** The channel of all wake-ups: `w:<worker>` rings for a worker, `c:<lease>:<job>` asks for a cancellation. */
+/**
+ * The channel of all wake-ups: `w:<worker>` rings for a worker, `h:<worker>` too although another transaction holds its bell,
+ * `c:<lease>:<job>` asks for a cancellation.
+ */
 const CHANNEL = "millrace";
 
 const RETRY = { baseMs: 250, capMs: 30_000, jitter: 0.5 };
@@ -26,6 +29,8 @@ export interface DoorbellParts {
   readonly arm: (isHeard: boolean, accept: string | null) => Promise<boolean>;
   readonly onArmed: () => void;
   readonly onRing: () => void;
+  /** It was rung past a bell that is still there. */
+  readonly onHeld: () => void;
   /** Where jobs come to us without our asking; undefined: nowhere. */
   readonly offerChannel: string | undefined;
   readonly onOffer: (offer: Offer) => void;
@@ -85,6 +90,11 @@ export class Doorbell {
     this.#armedAt = -Infinity;
   }
 
+  /** What is armed is not all that matters: it is armed anew before the next sleep. */
+  readonly rearm = (): void => {
+    this.#armedAt = -Infinity;
+  };
+
   /** Listens until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     const { sql, clock, logger, random, offerChannel } = this.#parts;
@@ -122,8 +132,12 @@ export class Doorbell {
       return;
     }
     const [kind, first = "", second = ""] = payload.split(":");
-    if (kind === "w" && first === String(this.#parts.worker())) this.#ring();
-    else if (kind === "c") this.#parts.onCancel(first, second);
+    const isOurs = first === String(this.#parts.worker());
+    if (kind === "w" && isOurs) this.#ring();
+    else if (kind === "h" && isOurs) {
+      this.#ring();
+      this.#parts.onHeld();
+    } else if (kind === "c") this.#parts.onCancel(first, second);
   }
 
   /** A bell rings once; after that it has to be armed again. */

@@ -1,5 +1,6 @@
 import { deadline, raceSignal } from "../core/signals.ts";
-import { heartbeatWorker, type RegisteredWorker } from "../db/worker-functions.ts";
+import type { RegisteredWorker } from "../db/sign-in.ts";
+import { heartbeatWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
 import { Blocks } from "./blocks.ts";
 import { ChildSweep } from "./child-sweep.ts";
@@ -14,6 +15,7 @@ import { type LaneLoopParts, type Phase, runLane } from "./lane-loop.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
 import { makeLanes } from "./make-lanes.ts";
+import { Names } from "./names.ts";
 import { takeOffer } from "./offers.ts";
 import { isSomethingOpen } from "./open-work.ts";
 import type { WorkerSettings } from "./options.ts";
@@ -40,6 +42,7 @@ export class Engine {
   readonly #bells: Bells;
   readonly #doorbell: Doorbell;
   readonly #lanes: readonly Lane[];
+  readonly #names: Names;
   readonly #loops: LaneLoopParts;
   readonly #upkeep: UpkeepParts;
   readonly #children: ChildSweep;
@@ -104,13 +107,8 @@ export class Engine {
       tools: { sql, clock, logger, worker, random, verdicts: this.#verdicts },
       onFree: (lane) => this.#onFree(lane),
     });
-    this.#bells = new Bells({
-      settings,
-      worker,
-      link: this.#link,
-      lanes: this.#lanes,
-      phase: this.#phase,
-    });
+    const link = this.#link;
+    this.#bells = new Bells({ settings, worker, link, lanes: this.#lanes, phase: this.#phase });
     this.#doorbell = new Doorbell({
       sql,
       clock,
@@ -120,6 +118,7 @@ export class Engine {
       arm: (isHeard, lease) => this.#bells.arm(isHeard, lease),
       onArmed: () => this.#stir(),
       onRing: () => this.#stir(),
+      onHeld: () => this.#bells.passHeld(),
       offerChannel: this.#bells.channel,
       onOffer: (offer) => void takeOffer(offer, this.#lanes, this.#loops),
       onCancel: (lease, id) => {
@@ -127,6 +126,7 @@ export class Engine {
         if (attempt) this.#verdicts.cancel(attempt);
       },
     });
+    this.#names = new Names(settings, link, this.#lanes, this.#doorbell.rearm, signedIn);
     const children = new ChildSweep({
       settings,
       link: this.#link,
@@ -134,7 +134,6 @@ export class Engine {
       onRest: () => this.#tellIfIdle(),
     });
     this.#children = children;
-    const link = this.#link;
     const shared = { settings, worker, link, book, verdicts: this.#verdicts, children };
     this.#loops = {
       ...shared,
@@ -180,9 +179,9 @@ export class Engine {
     const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const others = [keepLeases, watchLoop, watchLeases, keepAlive, keepHouse, keepRetention].map(
-      (keep) => this.#supervise(keep(this.#upkeep, signal)),
-    );
+    const keepers = [keepLeases, watchLoop, watchLeases, keepAlive, keepHouse, keepRetention];
+    const upkeep = keepers.map((keep) => keep(this.#upkeep, signal));
+    const others = [...upkeep, this.#names.run(signal)].map((loop) => this.#supervise(loop));
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
     const sweeps = [this.#orphans, this.#children].map((one) => this.#supervise(one.run(signal)));
     this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, ...sweeps]);
@@ -278,6 +277,7 @@ export class Engine {
   }
 
   #stir(): void {
+    this.#names.hurry();
     for (const lane of this.#lanes) lane.stir();
   }
 

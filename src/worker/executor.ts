@@ -110,8 +110,8 @@ export class Executor {
 
   #call(attempt: Attempt): unknown {
     const { job } = attempt.route;
-    if (!job.input) return this.#handle(attempt, attempt.row[5]);
-    const input = parseInput(job, attempt.row[5], (error) => {
+    if (!job.input) return this.#handle(attempt, attempt.payload);
+    const input = parseInput(job, attempt.payload, (error) => {
       attempt.fault = error;
     });
     if (!(input instanceof Promise)) return this.#handle(attempt, input);

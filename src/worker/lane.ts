@@ -50,8 +50,7 @@ export class Lane {
   readonly concurrency: number;
   readonly batchSize: number;
   readonly horizonMs: number;
-  readonly scope: LaneScope;
-  readonly #fitting: LaneChoice["fitting"];
+  #choice: LaneChoice;
   readonly wakeup: Wakeup;
   /** Handlers that run. A batch counts as one. */
   running = 0;
@@ -89,23 +88,32 @@ export class Lane {
   #capacity: number;
   #claimSize = 1;
 
-  constructor(settings: LaneSettings, { scope, fitting }: LaneChoice, clock: Clock) {
+  constructor(settings: LaneSettings, choice: LaneChoice, clock: Clock) {
     this.name = settings.name;
     this.concurrency = settings.concurrency;
     this.batchSize = settings.batchSize;
     this.horizonMs = settings.horizonMs;
-    this.scope = scope;
-    this.#fitting = fitting;
-    this.marks = new Marks(scope.perTenant !== null);
+    this.#choice = choice;
+    this.marks = new Marks(choice.scope.perTenant !== null);
     this.wakeup = new Wakeup(clock);
     this.#clock = clock;
     this.#maxPrefetch = settings.maxPrefetch;
     this.#capacity = this.#slots;
   }
 
-  /** The scope of the next claim; null when no type fits any more. */
+  get scope(): LaneScope {
+    return this.#choice.scope;
+  }
+
+  /** More of its names are known. */
+  choose(choice: LaneChoice): void {
+    this.#choice = choice;
+    this.stir();
+  }
+
+  /** The scope of the next claim; null when no type fits any more, or none is known yet. */
   get scopeNow(): LaneScope | null {
-    const typeIds = this.#fitting?.() ?? this.scope.typeIds;
+    const typeIds = this.#choice.fitting?.() ?? this.scope.typeIds;
     return typeIds === "{}" ? null : { ...this.scope, typeIds };
   }
 

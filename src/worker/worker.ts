@@ -3,15 +3,11 @@ import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { WorkerStateError } from "../core/errors.ts";
 import { deadline, pause, untilAborted } from "../core/signals.ts";
 import { checkSchema } from "../db/schema-version.ts";
-import { registerWorker, unregisterWorker } from "../db/worker-functions.ts";
+import { type RegisteredWorker, registerWorker } from "../db/sign-in.ts";
+import { unregisterWorker } from "../db/worker-functions.ts";
 import { Engine } from "./engine.ts";
-import {
-  EVERY_QUEUE,
-  LONGEST_MS,
-  toSettings,
-  type WorkerOptions,
-  type WorkerSettings,
-} from "./options.ts";
+import { namesOf } from "./make-lanes.ts";
+import { LONGEST_MS, toSettings, type WorkerOptions, type WorkerSettings } from "./options.ts";
 
 export type { WorkerOptions } from "./options.ts";
 
@@ -201,12 +197,9 @@ class LocalWorker implements Worker {
     }
   }
 
-  #register(signal?: AbortSignal): ReturnType<typeof registerWorker> {
-    const { sql, name, lanes, routes, details, tenantId } = this.#settings;
-    const named = lanes.map((lane) => lane.name).filter((name) => name !== EVERY_QUEUE);
-    const queues = named.length === 0 ? null : named;
-    const types = [...routes.keys()];
-    return registerWorker(sql, { name, details, queues, types, tenantId }, signal);
+  #register(signal?: AbortSignal): Promise<RegisteredWorker> {
+    const { sql, name, details } = this.#settings;
+    return registerWorker(sql, { name, details, ...namesOf(this.#settings) }, signal);
   }
 
   async #stop(): Promise<StopReport> {

@@ -1,7 +1,8 @@
 -- Names as rows: queues, job types, tenants. They are interned to small integers so that tokens stay narrow,
 -- and they carry the settings that people may change while everything runs.
 --
--- Locks: interning a new name holds its unique index entry until the caller commits; known names lock nothing.
+-- Locks: interning a new name holds its unique index entry until the caller commits; known names lock nothing. Nobody waits for such
+-- an entry of somebody else: a job that needs one is written as an arrival (queue.arrivals).
 
 create table queue.queues (
   id integer generated always as identity,
@@ -166,6 +167,27 @@ end;
 $$;
 comment on function queue.intern_tenant is 'The id of a tenant, 0 for none; makes the tenant when it is new. Raises MR012.';
 
+create function queue.try_name(p_kind text, p_name text)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set lock_timeout = '5ms'
+as $$
+begin
+  return case p_kind
+    when 'type' then queue.intern_type(p_name)
+    when 'queue' then queue.intern_queue(p_name)
+    else queue.intern_tenant(p_name)
+  end;
+exception
+  when lock_not_available or serialization_failure or deadlock_detected then
+    return null;
+end;
+$$;
+comment on function queue.try_name is
+  'The id of a type, queue or tenant, which is made when it is new; null while an open transaction is making it.';
+
 create function queue.intern_type_queue(p_type_id integer, p_queue_id integer)
 returns void
 language plpgsql
@@ -183,6 +205,9 @@ $$;
 comment on function queue.intern_type_queue is 'Remembers that a queue holds jobs of a type.';
 
 -- The way of a job whose type, queue or tenant is new. It is a statement of its own: what it makes, the caller's look can't see.
+-- The lock_timeout is what another transaction has to commit a name that it has just made. A wait without end could last for hours, and
+-- two transactions that make two names in opposite order would deadlock. In a snapshot that does not see the other's name, inserting
+-- it fails to serialize, which is the same case.
 create function queue.intern_names(
   p_type text, p_queue text, p_tenant_id text,
   out o_type_id integer, out o_queue_id integer, out o_tenant_id integer, out o_max_retries smallint, out o_is_fifo boolean
@@ -190,8 +215,12 @@ create function queue.intern_names(
 language plpgsql
 volatile
 set search_path = ''
+set lock_timeout = '5ms'
 as $$
 begin
+  perform queue.check_name('job type', p_type, 'MR001');
+  perform queue.check_name('queue', coalesce(p_queue, p_type), 'MR011');
+  perform queue.check_tenant(p_tenant_id);
   o_type_id := queue.intern_type(p_type);
   o_queue_id := queue.intern_queue(coalesce(p_queue, p_type));
   o_tenant_id := queue.intern_tenant(p_tenant_id);
@@ -199,7 +228,12 @@ begin
   select type.max_retries, line.is_fifo into o_max_retries, o_is_fifo
   from queue.types as type, queue.queues as line
   where type.id = o_type_id and line.id = o_queue_id;
+exception
+  when lock_not_available or serialization_failure or deadlock_detected then
+    o_type_id := null;
+    o_queue_id := null;
+    o_tenant_id := null;
 end;
 $$;
 comment on function queue.intern_names is
-  'Makes the names of a job that are new; returns their ids, and what type and queue say. Raises as intern_type, intern_queue and intern_tenant do.';
+  'Makes the names of a job that are new; returns their ids, and what type and queue say. All null when an open transaction is making one of them. Raises MR001, MR011 or MR012.';

@@ -196,13 +196,13 @@ create index dead_letters_failed_idx on queue.dead_letters (failed_at);
 comment on table queue.dead_letters is 'Failed jobs with a copy of their facts and every error: they outlive their partition.';
 
 create table queue.idempotency_keys (
-  tenant_id integer not null,
+  scope bytea not null,
   key text not null,
   job_id bigint not null,
-  constraint idempotency_keys_pkey primary key (tenant_id, key)
+  constraint idempotency_keys_pkey primary key (scope, key)
 );
 create index idempotency_keys_job_idx on queue.idempotency_keys (job_id);
-comment on table queue.idempotency_keys is 'The first job enqueued with a key; later ones with that key return it.';
+comment on table queue.idempotency_keys is 'The first job enqueued with a key; later ones with that key return it. For the scope see queue.key_scope.';
 
 create table queue.cancellations (
   job_id bigint not null,
@@ -243,19 +243,31 @@ comment on column queue.workers.type_names is 'Types it has handlers for; null: 
 create unlogged table queue.bells (
   queue_id integer not null,
   worker_id integer not null,
+  number integer not null default 1,
   type_ids integer[],
   channel text,
   offer_ms integer,
-  constraint bells_pkey primary key (queue_id, worker_id),
+  constraint bells_pkey primary key (queue_id, worker_id, number),
   constraint bells_offers_complete check ((channel is null) = (offer_ms is null))
 );
 comment on table queue.bells is
   'Sleeping workers that want to be woken when a job becomes ready on a queue. Unlogged: after a crash they poll until they ring again.';
+comment on column queue.bells.number is
+  'A worker whose bell an open transaction holds arms the next one. Lower ones than that no longer count.';
 comment on column queue.bells.type_ids is 'Types that the worker runs; null: any.';
 comment on column queue.bells.channel is
   'Where the worker takes a job without asking: known to it alone, because anybody may LISTEN. Null: it only wants to be woken.';
 comment on column queue.bells.offer_ms is 'How long it has to accept such a job.';
 comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker.';
+
+create unlogged table queue.passed_bells (
+  queue_id integer not null,
+  worker_id integer not null,
+  number integer not null,
+  constraint passed_bells_pkey primary key (queue_id, worker_id)
+);
+comment on table queue.passed_bells is
+  'Bells up to this number were taken by transactions that are still open, and their worker knows it: they no longer wake it.';
 
 create unlogged table queue.sweeps (
   scope bigint not null,

@@ -22,6 +22,7 @@ begin
       exists (select from queue.ready as token where token.id >= p_first_id and token.id < p_end_id)
       or exists (select from queue.scheduled as token where token.id >= p_first_id and token.id < p_end_id)
       or exists (select from queue.waiting as token where token.id >= p_first_id and token.id < p_end_id)
+      or exists (select from queue.arrivals as arrival where arrival.id >= p_first_id and arrival.id < p_end_id)
       or exists (
         select from queue.leases as lease
         where (case when cardinality(lease.job_ids) = 1 then lease.job_ids[1] end) >= p_first_id
@@ -54,6 +55,9 @@ begin
     select from queue.waiting as token join queue.jobs as job on job.id = token.id,
       unnest(job.depends_on) as parent (id)
     where token.first_parent < p_end_id and parent.id >= p_first_id and parent.id < p_end_id
+  ) or exists (
+    select from queue.arrivals as arrival, unnest(arrival.depends_on) as parent (id)
+    where parent.id >= p_first_id and parent.id < p_end_id
   );
 end;
 $$;

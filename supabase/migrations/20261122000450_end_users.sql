@@ -21,15 +21,16 @@ comment on column queue.tenants.user_max_open_jobs is 'What holds for this tenan
 comment on column queue.tenants.user_jobs_per_minute is 'What holds for this tenant instead of the setting of this name; null: the setting.';
 
 create table queue.user_quotas (
-  tenant_id integer not null,
+  tenant_id text not null,
   minute_began_at timestamptz not null,
   minute_jobs integer not null,
   constraint user_quotas_pkey primary key (tenant_id)
 ) with (fillfactor = 70);
-comment on table queue.user_quotas is 'How much end users of a tenant enqueued in the current minute; who counts holds the row.';
+comment on table queue.user_quotas is
+  'How much end users of a tenant enqueued in the current minute; who counts holds the row. By the tenant''s name: its id may not be known yet.';
 
 create table queue.user_jobs (
-  tenant_id integer not null,
+  tenant_id text not null,
   job_id bigint not null,
   constraint user_jobs_pkey primary key (tenant_id, job_id)
 );
@@ -68,7 +69,7 @@ $$;
 comment on function queue.authorize_enqueue is
   'The tenant an end user''s job belongs to. Raises 42501 for another tenant, a type that is neither public nor allowed to the role, or a token without tenant.';
 
-create function queue.hold_quota(p_tenant_id integer)
+create function queue.hold_quota(p_tenant_id text)
 returns boolean
 language plpgsql
 volatile
@@ -77,7 +78,7 @@ as $$
 begin
   if not exists (
     select from queue.settings
-    left join queue.tenants as tenant on tenant.id = p_tenant_id
+    left join queue.tenants as tenant on tenant.name = p_tenant_id
     where coalesce(
       tenant.user_max_open_jobs, settings.user_max_open_jobs, tenant.user_jobs_per_minute, settings.user_jobs_per_minute
     ) is not null
@@ -95,7 +96,7 @@ comment on function queue.hold_quota is
   'Makes other end users of a tenant with a quota wait until the caller commits; false when it has none.';
 
 -- Called while the quota is held, with the jobs that are new: a repeated idempotency key costs nothing.
-create function queue.charge_quota(p_tenant_id integer, p_job_ids bigint[])
+create function queue.charge_quota(p_tenant_id text, p_job_ids bigint[])
 returns void
 language plpgsql
 volatile
@@ -117,7 +118,7 @@ begin
   select coalesce(tenant.user_max_open_jobs, settings.user_max_open_jobs) as open_jobs,
     coalesce(tenant.user_jobs_per_minute, settings.user_jobs_per_minute) as per_minute
   into v_quota
-  from queue.settings left join queue.tenants as tenant on tenant.id = p_tenant_id;
+  from queue.settings left join queue.tenants as tenant on tenant.name = p_tenant_id;
 
   -- Written whatever the quota is: a caller with an older snapshot must fail to serialize and not count too little.
   update queue.user_quotas as quota
@@ -143,10 +144,12 @@ begin
   if v_open + v_count > v_quota.open_jobs then
     v_ended := array(
       select known.job_id from queue.user_jobs as known
-      where known.tenant_id = p_tenant_id and (
+      where known.tenant_id = p_tenant_id and ((
         select run.to_status from queue.runs as run
         where run.job_id = known.job_id order by run.lease_id desc limit 1
-      ) in ('completed', 'failed', 'cancelled')
+      ) in ('completed', 'failed', 'cancelled') or exists (
+        select from queue.arrivals as arrival where arrival.id = known.job_id and arrival.cancelled_at is not null
+      ))
     );
     v_open := v_open - cardinality(v_ended);
     if v_open + v_count > v_quota.open_jobs then

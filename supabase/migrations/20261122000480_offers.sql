@@ -28,6 +28,7 @@ begin
     or octet_length(p_options::text) > 300
     -- In an older snapshot a bell that rang meanwhile would be an error.
     or current_setting('transaction_isolation') <> 'read committed'
+    or not queue.may_notify()
   then
     return false;
   end if;

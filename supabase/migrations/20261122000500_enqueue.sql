@@ -1,5 +1,6 @@
 -- Enqueue one job, in the caller's transaction.
 --   (nothing) -> pending | scheduled | processing, where a worker waits for such a job
+--   (nothing) -> an arrival, where another transaction is just making its type, queue or tenant
 -- Jobs with parents take the way of enqueue_many, which is the same for one.
 --
 -- Locks: an end user's quota, then a new idempotency key's index entry, until the caller commits; bells with skip locked.
@@ -21,13 +22,15 @@ begin
   else
     select format('unknown option %s', quote_literal(given.key)) into v_fault
     from jsonb_object_keys(p_options) as given (key)
-    where given.key not in ('backoff', 'timeout_ms', 'on_parent_failure')
+    where given.key not in ('backoff', 'timeout_ms', 'on_parent_failure', 'on_key_conflict')
     limit 1;
     v_fault := coalesce(v_fault, case
       when p_options ? 'timeout_ms' and not queue.is_integer(p_options -> 'timeout_ms', 1, 2147483647)
-        then 'timeout_ms must be an integer of milliseconds, at least 1'
+        then 'timeout_ms must be an integer of milliseconds from 1 to 2147483647'
       when p_options ? 'on_parent_failure' and coalesce(p_options ->> 'on_parent_failure', '') not in ('cancel', 'run')
         then 'on_parent_failure must be "cancel" or "run"'
+      when p_options ? 'on_key_conflict' and coalesce(p_options ->> 'on_key_conflict', '') not in ('error', 'return')
+        then 'on_key_conflict must be "error" or "return"'
       when p_options ? 'backoff' and jsonb_typeof(p_options -> 'backoff') <> 'object'
         then 'backoff must be an object of base_ms, cap_ms and jitter'
     end);
@@ -51,7 +54,7 @@ begin
   if v_fault is not null then
     raise exception 'invalid options: %', v_fault
       using errcode = 'MR010', detail = left(p_options::text, 200),
-        hint = 'Known options: backoff {base_ms, cap_ms, jitter}, timeout_ms, on_parent_failure.';
+        hint = 'Known options: backoff {base_ms, cap_ms, jitter}, timeout_ms, on_parent_failure, on_key_conflict.';
   end if;
 end;
 $$;
@@ -103,7 +106,7 @@ begin
   end if;
   if not isfinite(p_scheduled_at) then
     raise exception 'invalid scheduled time: %', p_scheduled_at
-      using errcode = 'MR005', detail = 'A job can''t be scheduled at infinity.', hint = 'Pass a finite time.';
+      using errcode = 'MR005', detail = 'A job can''t be scheduled at an infinite time.', hint = 'Pass a finite time.';
   end if;
   if p_max_retries not between 0 and 10000 then
     raise exception 'invalid max_retries: %', p_max_retries
@@ -119,6 +122,51 @@ end;
 $$;
 comment on function queue.check_job is 'Raises MR002, MR004, MR005, MR006 or MR009 for the first rule a job breaks.';
 
+-- A full notification queue would fail the caller's commit, and a transaction that notified can't be prepared.
+create function queue.may_notify()
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return coalesce(current_setting('millrace.notify', true), '') <> 'off' and pg_notification_queue_usage() <= 0.5;
+end;
+$$;
+comment on function queue.may_notify is
+  'False when the setting millrace.notify is off, or the notification queue of the server is more than half full: then workers find jobs by looking.';
+
+-- Bells that another transaction took and holds: it may be open for long, and its own ring come as late. So the worker is woken without
+-- its bell. It answers by arming another one, and from then on this one does not count: see queue.pass_held_bells.
+create function queue.ring_held(p_queue_id integer, p_count integer)
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_since timestamptz := queue.clock() - (select settings.worker_timeout from queue.settings);
+  v_rung integer;
+begin
+  select count(pg_notify('millrace', 'h:' || held.worker_id)) into v_rung
+  from (
+    select distinct bell.worker_id from queue.bells as bell
+    where bell.queue_id = p_queue_id
+      and not exists (
+        select from queue.passed_bells as passed
+        where passed.queue_id = bell.queue_id and passed.worker_id = bell.worker_id and passed.number >= bell.number
+      )
+      -- Who is gone would not answer.
+      and exists (select from queue.workers as worker where worker.id = bell.worker_id and worker.seen_at > v_since)
+    limit p_count
+  ) as held;
+  return v_rung;
+end;
+$$;
+comment on function queue.ring_held is 'Wakes up to p_count workers whose bells on a queue are held by open transactions; returns how many.';
+
 create function queue.ring(p_queue_id integer, p_count integer)
 returns void
 language plpgsql
@@ -130,13 +178,17 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_worker_id integer;
+  v_count integer := 0;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if not queue.may_notify() then
+    null; -- they look by themselves, a little later
+  elsif current_setting('transaction_isolation') <> 'read committed' then
     -- A bell that was taken since this snapshot would be an error. Left where it is, it rings once too often at worst.
     perform pg_notify('millrace', 'w:' || bell.worker_id)
     from (
       select worker_id from queue.bells where queue_id = p_queue_id limit least(p_count, 16)
     ) as bell;
+    v_count := found::integer;
   else
     for v_worker_id in
       delete from queue.bells
@@ -149,10 +201,14 @@ begin
       returning worker_id
     loop
       perform pg_notify('millrace', 'w:' || v_worker_id);
+      v_count := v_count + 1;
     end loop;
+    if v_count < least(p_count, 16) then
+      v_count := v_count + queue.ring_held(p_queue_id, least(p_count, 16) - v_count);
+    end if;
   end if;
   -- Where a worker sleeps that was woken just now, the Edge worker is left alone.
-  if not found and exists (select from queue.bells as bell where bell.queue_id = 0) then
+  if v_count = 0 and exists (select from queue.bells as bell where bell.queue_id = 0) then
     perform queue.ring_edge(p_queue_id);
   end if;
 end;
@@ -187,14 +243,17 @@ declare
   v_type_id integer;
   v_queue_id integer;
   v_tenant_id integer;
-  v_max_retries smallint;
+  v_max_retries integer;
   v_is_fifo boolean;
   v_limit integer;
   v_id bigint;
+  v_known bigint;
+  v_scope bytea;
   v_is_future boolean := coalesce(p_scheduled_at > v_now, false);
   v_is_end_user boolean;
   v_is_metered boolean := false;
   v_is_awaited boolean;
+  v_is_first boolean := false;
 begin
   if cardinality(p_depends_on) > 0 then
     return query select made.id, made.outcome from queue.enqueue_many(jsonb_build_array(jsonb_build_object(
@@ -240,10 +299,11 @@ begin
     select made.o_type_id, made.o_queue_id, made.o_tenant_id, coalesce(p_max_retries, made.o_max_retries), made.o_is_fifo
     into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
+    v_is_first := v_limit is null and v_type_id is not null;
   end if;
 
   if v_is_end_user then
-    v_is_metered := queue.hold_quota(v_tenant_id);
+    v_is_metered := queue.hold_quota(p_tenant_id);
   end if;
   -- Reset by a crash or a promotion; for the rest of what ensure_generation looks at ids of jobs need not move on.
   if pg_sequence_last_value('queue.generation_mark') is null then
@@ -251,16 +311,32 @@ begin
   end if;
   v_id := nextval('queue.job_ids');
   if p_idempotency_key is not null then
-    insert into queue.idempotency_keys (tenant_id, key, job_id) values (v_tenant_id, p_idempotency_key, v_id)
+    v_scope := queue.key_scope(p_tenant_id, p_type, v_is_end_user);
+    insert into queue.idempotency_keys (scope, key, job_id) values (v_scope, p_idempotency_key, v_id)
     on conflict do nothing;
     if not found then
-      return query select known.job_id, 'existing' from queue.idempotency_keys as known
-        where known.tenant_id = v_tenant_id and known.key = p_idempotency_key;
-      return;
+      v_known := queue.resolve_key(v_scope, p_idempotency_key, v_id);
+      if v_known <> v_id then
+        if p_options ->> 'on_key_conflict' is distinct from 'return' and queue.payload_of(v_known) <> v_payload then
+          perform queue.refuse_key(p_idempotency_key, v_known, null);
+        end if;
+        id := v_known;
+        outcome := 'existing';
+        return next;
+        return;
+      end if;
     end if;
   end if;
   if v_is_metered then
-    perform queue.charge_quota(v_tenant_id, array[v_id]);
+    perform queue.charge_quota(p_tenant_id, array[v_id]);
+  end if;
+  if v_type_id is null then
+    perform queue.arrive_one(v_id, v_now, p_type, coalesce(p_queue, p_type), p_tenant_id, v_rank, p_scheduled_at, p_max_retries,
+      v_payload, p_options);
+    id := v_id;
+    outcome := 'created';
+    return next;
+    return;
   end if;
 
   insert into queue.jobs (
@@ -274,11 +350,14 @@ begin
     insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
     values (v_id, p_scheduled_at, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
   elsif v_is_awaited is not true or not queue.offer(
-    v_id, v_now, v_type_id, v_queue_id, coalesce(p_priority, 'normal'), v_max_retries, v_payload, p_type,
+    v_id, v_now, v_type_id, v_queue_id, coalesce(p_priority, 'normal'), v_max_retries::smallint, v_payload, p_type,
     coalesce(p_queue, p_type), p_tenant_id, p_scheduled_at, p_options)
   then
     insert into queue.ready (id, at, queue_id, lane, type_id, priority)
     values (v_id, v_now, v_queue_id, case when v_is_fifo then 0 else v_tenant_id end, v_type_id, v_rank);
+    if v_is_first then
+      perform queue.ring_for_names(array[p_type], array[coalesce(p_queue, p_type)], 1);
+    end if;
     if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
       or exists (select from queue.bells as bell where bell.queue_id = 0)
     then

@@ -58,6 +58,104 @@ $$;
 comment on function queue.weigh_edges is
   'For each edge: wait (the parent is open), done (it ended well enough) or doomed (the child must be cancelled). Locks open parents.';
 
+create function queue.write_jobs(
+  p_jobs queue.job_input[], p_ids bigint[], p_is_new boolean[], p_created timestamptz[],
+  p_children bigint[], p_parents bigint[], p_run_anyway boolean[], p_is_racing boolean[], p_verdicts text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_now timestamptz := queue.clock();
+  v_doomed bigint[];
+  v_causes bigint[];
+begin
+  with edge as (
+    select edge.* from unnest(p_children, p_parents, p_run_anyway, p_is_racing, p_verdicts)
+      as edge (child_id, parent_id, run_anyway, is_racing, verdict)
+  ),
+  input as materialized (
+    select
+      made.id, item.scheduled_at, type.id as type_id, line.id as queue_id, coalesce(tenant.id, 0) as tenant_id,
+      case when line.is_fifo then 0 else coalesce(tenant.id, 0) end as lane,
+      coalesce(item.max_retries, type.max_retries) as max_retries,
+      array_position(array['critical', 'high', 'normal', 'low'], item.priority) - 1 as priority, item.payload, item.options,
+      coalesce(item.scheduled_at > v_now, false) as is_future,
+      coalesce(p_created[item.ordinal], v_now) as created_at, gate.open_parents, gate.parents
+    from unnest(p_jobs) as item
+    join unnest(p_ids, p_is_new) with ordinality as made (id, is_new, ordinal) on made.ordinal = item.ordinal
+    join queue.types as type on type.name = item.type
+    join queue.queues as line on line.name = item.queue
+    left join queue.tenants as tenant on tenant.name = item.tenant_id
+    left join (
+      select edge.child_id, count(*) filter (where edge.verdict <> 'done') as open_parents,
+        array_agg(edge.parent_id order by edge.parent_id) as parents
+      from edge group by edge.child_id
+    ) as gate on gate.child_id = made.id
+    where made.is_new
+    order by made.id
+  ),
+  facts as (
+    insert into queue.jobs (
+      id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload,
+      depends_on, options
+    )
+    select
+      input.id, input.created_at, input.scheduled_at, input.type_id, input.queue_id, input.tenant_id,
+      case
+        when input.open_parents > 0 then 'blocked'
+        when input.is_future then 'scheduled'
+        else 'pending'
+      end::queue.job_status,
+      input.max_retries, input.priority, input.payload, input.parents, input.options
+    from input
+  ),
+  blocked as (
+    insert into queue.waiting (id, at, queue_id, lane, type_id, priority, open_parents, first_parent)
+    select input.id, coalesce(input.scheduled_at, input.created_at), input.queue_id, input.lane, input.type_id,
+      input.priority, input.open_parents, input.parents[1]
+    from input where input.open_parents > 0
+  ),
+  edges as (
+    insert into queue.dependencies (parent_id, child_id, run_anyway, is_racing)
+    select edge.parent_id, edge.child_id, edge.run_anyway, edge.is_racing
+    from edge where edge.verdict = 'wait'
+  ),
+  later as (
+    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+    select input.id, input.scheduled_at, input.queue_id, input.lane, input.type_id, input.priority
+    from input where input.is_future and coalesce(input.open_parents, 0) = 0
+  ),
+  now_ready as (
+    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+    select input.id, input.created_at, input.queue_id, input.lane, input.type_id, input.priority
+    from input where not input.is_future and coalesce(input.open_parents, 0) = 0
+    returning queue_id
+  )
+  select array_agg(doomed.child_id), array_agg(doomed.cause_id) into v_doomed, v_causes
+  from (
+    select edge.child_id, min(edge.parent_id) as cause_id from edge where edge.verdict = 'doomed' group by edge.child_id
+  ) as doomed;
+
+  if v_doomed is not null then
+    perform queue.cancel_blocked(v_doomed, v_causes, 'a parent had failed or was cancelled before this job was enqueued');
+  end if;
+
+  perform queue.ring(line.id, line.n::integer) from (
+    select queue.id, count(*) as n from unnest(p_jobs) as item
+    join queue.queues as queue on queue.name = item.queue
+    where item.scheduled_at is null or item.scheduled_at <= v_now
+    group by queue.id
+  ) as line;
+end;
+$$;
+comment on function queue.write_jobs is
+  'Writes facts, tokens and edges of the new ones of these jobs, whose names are there, and wakes workers. p_created null: they are enqueued now.';
+
 create function queue.enqueue_many(p_jobs jsonb)
 returns table (ordinal integer, id bigint, outcome text)
 language plpgsql
@@ -69,10 +167,9 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := queue.clock();
   v_jobs queue.job_input[] := queue.parse_jobs(p_jobs);
   v_is_end_user boolean := queue.is_end_user();
-  v_user_tenant_id integer;
+  v_user_tenant_id text;
   v_is_metered boolean := false;
   v_ids bigint[];
   v_is_new boolean[];
@@ -81,8 +178,7 @@ declare
   v_run_anyway boolean[];
   v_is_racing boolean[];
   v_verdicts text[];
-  v_doomed bigint[];
-  v_causes bigint[];
+  v_has_names boolean;
 begin
   if v_jobs is null then
     return;
@@ -98,9 +194,9 @@ begin
     )::queue.job_input order by item.ordinal) into v_jobs
     from unnest(v_jobs) as item;
   end if;
-  perform queue.check_jobs(v_jobs);
+  v_has_names := queue.check_jobs(v_jobs);
   if v_is_end_user then
-    v_user_tenant_id := queue.caller_tenant_id();
+    v_user_tenant_id := queue.caller_tenant();
     v_is_metered := queue.hold_quota(v_user_tenant_id);
   end if;
   perform queue.ensure_generation();
@@ -108,22 +204,8 @@ begin
   v_is_new := array_fill(true, array[cardinality(v_jobs)]);
 
   if exists (select from unnest(v_jobs) as item where item.idempotency_key is not null) then
-    insert into queue.idempotency_keys (tenant_id, key, job_id)
-    select coalesce(tenant.id, 0), item.idempotency_key, v_ids[item.ordinal]
-    from unnest(v_jobs) as item
-    left join queue.tenants as tenant on tenant.name = item.tenant_id
-    where item.idempotency_key is not null
-    order by 1, 2, item.ordinal
-    on conflict do nothing;
-
-    select
-      array_agg(coalesce(known.job_id, v_ids[item.ordinal]) order by item.ordinal),
-      array_agg(coalesce(known.job_id = v_ids[item.ordinal], true) order by item.ordinal)
-    into v_ids, v_is_new
-    from unnest(v_jobs) as item
-    left join queue.tenants as tenant on tenant.name = item.tenant_id
-    left join queue.idempotency_keys as known
-      on known.tenant_id = coalesce(tenant.id, 0) and known.key = item.idempotency_key;
+    select taken.o_ids, taken.o_is_new into v_ids, v_is_new
+    from queue.take_keys(v_jobs, v_ids, v_is_end_user) as taken;
   end if;
   if v_is_metered then
     perform queue.charge_quota(v_user_tenant_id, array(
@@ -148,91 +230,24 @@ begin
         join unnest(v_is_new) with ordinality as made (is_new, ordinal) on made.ordinal = item.ordinal
         order by item.ordinal
       ), v_ids, v_is_end_user) as edge;
-    select
-      array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway),
-      array_agg(edge.is_racing), array_agg(edge.verdict)
-    into v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts
-    from queue.weigh_edges(v_children, v_parents, v_run_anyway,
-      array(select fresh.id from unnest(v_ids, v_is_new) as fresh (id, is_new) where fresh.is_new)) as edge;
+    -- What depends on an arrival comes after it.
+    v_has_names := v_has_names and not exists (select from queue.arrivals as parent where parent.id = any (v_parents));
+    if v_has_names then
+      select
+        array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway),
+        array_agg(edge.is_racing), array_agg(edge.verdict)
+      into v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts
+      from queue.weigh_edges(v_children, v_parents, v_run_anyway,
+        array(select fresh.id from unnest(v_ids, v_is_new) as fresh (id, is_new) where fresh.is_new)) as edge;
+    end if;
   end if;
 
-  with edge as (
-    select edge.* from unnest(v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts)
-      as edge (child_id, parent_id, run_anyway, is_racing, verdict)
-  ),
-  input as materialized (
-    select
-      made.id, item.scheduled_at, type.id as type_id, line.id as queue_id, coalesce(tenant.id, 0) as tenant_id,
-      case when line.is_fifo then 0 else coalesce(tenant.id, 0) end as lane,
-      coalesce(item.max_retries, type.max_retries) as max_retries,
-      array_position(array['critical', 'high', 'normal', 'low'], item.priority) - 1 as priority, item.payload, item.options,
-      coalesce(item.scheduled_at > v_now, false) as is_future,
-      gate.open_parents, gate.parents
-    from unnest(v_jobs) as item
-    join unnest(v_ids, v_is_new) with ordinality as made (id, is_new, ordinal) on made.ordinal = item.ordinal
-    join queue.types as type on type.name = item.type
-    join queue.queues as line on line.name = item.queue
-    left join queue.tenants as tenant on tenant.name = item.tenant_id
-    left join (
-      select edge.child_id, count(*) filter (where edge.verdict <> 'done') as open_parents,
-        array_agg(edge.parent_id order by edge.parent_id) as parents
-      from edge group by edge.child_id
-    ) as gate on gate.child_id = made.id
-    where made.is_new
-    order by made.id
-  ),
-  facts as (
-    insert into queue.jobs (
-      id, created_at, scheduled_at, type_id, queue_id, tenant_id, born, max_retries, priority, payload,
-      depends_on, options
-    )
-    select
-      input.id, v_now, input.scheduled_at, input.type_id, input.queue_id, input.tenant_id,
-      case
-        when input.open_parents > 0 then 'blocked'
-        when input.is_future then 'scheduled'
-        else 'pending'
-      end::queue.job_status,
-      input.max_retries, input.priority, input.payload, input.parents, input.options
-    from input
-  ),
-  blocked as (
-    insert into queue.waiting (id, at, queue_id, lane, type_id, priority, open_parents, first_parent)
-    select input.id, coalesce(input.scheduled_at, v_now), input.queue_id, input.lane, input.type_id,
-      input.priority, input.open_parents, input.parents[1]
-    from input where input.open_parents > 0
-  ),
-  edges as (
-    insert into queue.dependencies (parent_id, child_id, run_anyway, is_racing)
-    select edge.parent_id, edge.child_id, edge.run_anyway, edge.is_racing
-    from edge where edge.verdict = 'wait'
-  ),
-  later as (
-    insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
-    select input.id, input.scheduled_at, input.queue_id, input.lane, input.type_id, input.priority
-    from input where input.is_future and coalesce(input.open_parents, 0) = 0
-  ),
-  now_ready as (
-    insert into queue.ready (id, at, queue_id, lane, type_id, priority)
-    select input.id, v_now, input.queue_id, input.lane, input.type_id, input.priority
-    from input where not input.is_future and coalesce(input.open_parents, 0) = 0
-    returning queue_id
-  )
-  select array_agg(doomed.child_id), array_agg(doomed.cause_id) into v_doomed, v_causes
-  from (
-    select edge.child_id, min(edge.parent_id) as cause_id from edge where edge.verdict = 'doomed' group by edge.child_id
-  ) as doomed;
-
-  if v_doomed is not null then
-    perform queue.cancel_blocked(v_doomed, v_causes, 'a parent had failed or was cancelled before this job was enqueued');
+  if v_has_names then
+    perform queue.write_jobs(
+      v_jobs, v_ids, v_is_new, null, v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts);
+  else
+    perform queue.arrive_many(v_jobs, v_ids, v_is_new, v_children, v_parents);
   end if;
-
-  perform queue.ring(line.id, line.n::integer) from (
-    select queue.id, count(*) as n from unnest(v_jobs) as item
-    join queue.queues as queue on queue.name = item.queue
-    where item.scheduled_at is null or item.scheduled_at <= v_now
-    group by queue.id
-  ) as line;
 
   return query
   select made.ordinal::integer, made.id, case when made.is_new then 'created' else 'existing' end

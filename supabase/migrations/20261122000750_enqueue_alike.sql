@@ -1,5 +1,5 @@
 -- Bulk enqueue of jobs that differ in their payloads only: what they share is checked and looked up once.
---   (nothing) -> pending | scheduled
+--   (nothing) -> pending | scheduled; arrivals where another transaction is just making a name
 --
 -- Locks: new names, then an end user's quota; nothing else.
 
@@ -33,11 +33,12 @@ declare
   v_is_fifo boolean;
   v_lane integer;
   v_tenant_id integer;
-  v_max_retries smallint;
+  v_max_retries integer;
   v_large jsonb;
   v_ids bigint[];
   v_is_end_user boolean := queue.is_end_user();
   v_is_metered boolean := false;
+  v_is_first boolean := false;
 begin
   if v_count is null or v_count > 100000 then
     raise exception 'invalid jobs: %', coalesce(v_count || ' payloads in one call', 'the payloads must be a JSON array')
@@ -72,6 +73,7 @@ begin
     select made.o_type_id, made.o_queue_id, made.o_tenant_id, coalesce(p_max_retries, made.o_max_retries), made.o_is_fifo
     into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo
     from queue.intern_names(p_type, p_queue, p_tenant_id) as made;
+    v_is_first := v_limit is null and v_type_id is not null;
     v_limit := (select settings.max_payload_bytes from queue.settings);
   end if;
   -- None is larger than all of them. The empty path unpacks what comes compressed from a table.
@@ -85,11 +87,29 @@ begin
     end if;
   end if;
   if v_is_end_user then
-    v_is_metered := queue.hold_quota(v_tenant_id);
+    v_is_metered := queue.hold_quota(p_tenant_id);
+  end if;
+
+  perform queue.ensure_generation();
+  if v_type_id is null then
+    with input as materialized (
+      select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
+    ),
+    arrival as (
+      insert into queue.arrivals (id, created_at, scheduled_at, type, queue, tenant_id, priority, max_retries, options, payload)
+      select input.id, v_now, p_scheduled_at, p_type, coalesce(p_queue, p_type), p_tenant_id, v_rank, p_max_retries, p_options,
+        input.payload
+      from input
+    )
+    select array_agg(input.id) into v_ids from input;
+    if v_is_metered then
+      perform queue.charge_quota(p_tenant_id, v_ids);
+    end if;
+    perform queue.ring_for_names(array[p_type], array[coalesce(p_queue, p_type)], 1);
+    return v_ids;
   end if;
 
   v_lane := case when v_is_fifo then 0 else v_tenant_id end;
-  perform queue.ensure_generation();
   with input as materialized (
     select nextval('queue.job_ids') as id, item.payload from jsonb_array_elements(p_payloads) as item (payload)
   ),
@@ -107,13 +127,16 @@ begin
   )
   select array_agg(input.id) into v_ids from input;
   if v_is_metered then
-    perform queue.charge_quota(v_tenant_id, v_ids);
+    perform queue.charge_quota(p_tenant_id, v_ids);
   end if;
 
   if v_is_future then
     insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
     select made.id, p_scheduled_at, v_queue_id, v_lane, v_type_id, v_rank from unnest(v_ids) as made (id);
     return v_ids;
+  end if;
+  if v_is_first then
+    perform queue.ring_for_names(array[p_type], array[coalesce(p_queue, p_type)], v_count);
   end if;
   if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
     or exists (select from queue.bells as bell where bell.queue_id = 0)

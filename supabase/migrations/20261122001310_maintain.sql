@@ -27,6 +27,8 @@ begin
     for update skip locked
   ));
   get diagnostics v_count = row_count;
+  delete from queue.passed_bells as passed
+  where not exists (select from queue.bells as bell where bell.worker_id = passed.worker_id);
   delete from queue.handovers
   where ctid = any (array(
     select passed.ctid from queue.handovers as passed
@@ -136,6 +138,7 @@ begin
         perform queue.ring_edge(null);
       end if;
       return v_count;
+    when 'arrivals' then return case when exists (select from queue.arrivals) then queue.adopt_arrivals() else 0 end;
     when 'rings' then return queue.collect_rings();
     when 'partitions' then return queue.extend_partitions();
     when 'bells' then return queue.prune_bells();
@@ -162,7 +165,7 @@ declare
   v_is_keeper boolean;
 begin
   foreach v_part in array array[
-    'clock', 'rescue', 'sweep', 'promote', 'rings', 'partitions', 'bells', 'workers', 'dead_letters'
+    'clock', 'rescue', 'sweep', 'promote', 'arrivals', 'rings', 'partitions', 'bells', 'workers', 'dead_letters'
   ] loop
     -- One maintainer at a time does what comes now; the others go on with their work.
     if v_part = 'partitions' then
@@ -180,6 +183,7 @@ begin
   return json_build_object(
     'rescued', coalesce((v_did ->> 'rescue')::integer, 0), 'swept', coalesce((v_did ->> 'sweep')::integer, 0),
     'promoted', coalesce((v_did ->> 'promote')::integer, 0),
+    'adopted', coalesce((v_did ->> 'arrivals')::integer, 0),
     'partitions_made', coalesce((v_did ->> 'partitions')::integer, 0),
     'workers_pruned', coalesce((v_did ->> 'workers')::integer, 0),
     'dead_letters_expired', coalesce((v_did ->> 'dead_letters')::integer, 0), 'failed', v_failed
@@ -187,7 +191,7 @@ begin
 end;
 $$;
 comment on function queue.maintain is
-  'Rescues, sweeps, promotes, collects the outcome of rings, makes partitions, prunes; returns what it did, and in failed which parts did not succeed and why: they undo no other.';
+  'Rescues, sweeps, promotes, adopts arrivals, collects the outcome of rings, makes partitions, prunes; returns what it did, and in failed which parts did not succeed and why: they undo no other.';
 
 create function queue.maintenance_problems()
 returns jsonb

@@ -18,7 +18,18 @@ begin
       else coalesce((
         select case when run.to_status in ('completed', 'failed', 'cancelled') then run.to_status::text else 'processing' end
         from queue.runs as run where run.job_id = p_job_id order by run.lease_id desc limit 1
-      ), case when exists (select from queue.jobs as job where job.id = p_job_id) then 'processing' end)
+      ), case
+        when exists (select from queue.jobs as job where job.id = p_job_id) then 'processing'
+        else (
+          select case
+            when arrival.cancelled_at is not null then 'cancelled'
+            when arrival.depends_on is not null then 'blocked'
+            when arrival.scheduled_at > queue.clock() then 'scheduled'
+            else 'pending'
+          end
+          from queue.arrivals as arrival where arrival.id = p_job_id
+        )
+      end)
     end::queue.job_status
   );
 end;

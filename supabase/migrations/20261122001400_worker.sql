@@ -21,26 +21,54 @@ begin
   perform queue.ensure_generation();
   insert into queue.workers as worker (
     name, started_at, seen_at, is_registered, queue_names, type_names, details
-  ) values (p_name, v_now, v_now, true, p_queues, p_types, p_details)
+  ) values (p_name, v_now, v_now, true, case when not '*' = any (p_queues) then p_queues end, p_types, p_details)
   on conflict (name) do update set
-    seen_at = v_now, is_registered = true, queue_names = p_queues, type_names = p_types, details = p_details
+    seen_at = v_now, is_registered = true, queue_names = excluded.queue_names, type_names = p_types, details = p_details
   returning worker.id into v_id;
   return json_build_object(
     'worker', v_id,
     'queue_ids', (
-      select coalesce(json_agg(queue.intern_queue(given.name) order by given.position), '[]')
+      select coalesce(json_agg(queue.try_name('queue', given.name) order by given.position), '[]')
       from unnest(p_queues) with ordinality as given (name, position)
+      where given.name <> '*'
     ),
     'type_ids', (
-      select coalesce(json_agg(queue.intern_type(given.name) order by given.position), '[]')
+      select coalesce(json_agg(queue.try_name('type', given.name) order by given.position), '[]')
       from unnest(p_types) with ordinality as given (name, position)
     ),
-    'tenant_id', case when p_tenant_id is not null then queue.intern_tenant(p_tenant_id) end
+    'tenant_id', case when p_tenant_id is not null then queue.try_name('tenant', p_tenant_id) end
   );
 end;
 $$;
 comment on function queue.register_worker is
-  'Signs a worker in under a name that is new at each start; interns its queues and types, and the tenant if it serves one only, and returns their ids. Raises MR012 and MR013.';
+  'Signs a worker in under a name that is new at each start; interns its queues and types, and the tenant if it serves one only, and returns their ids: null for a name that an open transaction is making, to be asked for again. Raises MR012 and MR013.';
+
+create function queue.worker_names(p_queues text[], p_types text[], p_tenant_id text)
+returns json
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from queue.arrivals) then
+    perform queue.adopt_arrivals();
+  end if;
+  return json_build_object(
+    'queue_ids', (
+      select coalesce(json_agg(queue.try_name('queue', given.name) order by given.position), '[]')
+      from unnest(p_queues) with ordinality as given (name, position)
+      where given.name <> '*'
+    ),
+    'type_ids', (
+      select coalesce(json_agg(queue.try_name('type', given.name) order by given.position), '[]')
+      from unnest(p_types) with ordinality as given (name, position)
+    ),
+    'tenant_id', case when p_tenant_id is not null then queue.try_name('tenant', p_tenant_id) end
+  );
+end;
+$$;
+comment on function queue.worker_names is 'The ids of a worker''s names, as register_worker returns them.';
 
 create function queue.heartbeat_worker(p_worker integer, p_details jsonb default null)
 returns boolean
@@ -108,6 +136,51 @@ end;
 $$;
 comment on function queue.unregister_worker is 'Signs a worker out: it has stopped in good order.';
 
+-- An enqueue takes a bell by deleting it, and its transaction may stay open. Such a bell can't be locked; that its row has a deleter or
+-- locker at all is told by xmax, so that in the common case no row is locked here.
+create function queue.pass_held_bells(p_worker integer)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_free bigint[];
+begin
+  if not exists (select from queue.bells as bell where bell.worker_id = p_worker and bell.xmax <> '0')
+    and not exists (select from queue.passed_bells as passed where passed.worker_id = p_worker)
+  then
+    return;
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  v_free := array(
+    select (bell.queue_id::bigint << 32) + bell.number from queue.bells as bell
+    where bell.worker_id = p_worker and bell.xmax <> '0'
+    for update skip locked
+  );
+  insert into queue.passed_bells as passed (queue_id, worker_id, number)
+  select bell.queue_id, p_worker, max(bell.number) from queue.bells as bell
+  where bell.worker_id = p_worker and bell.xmax <> '0' and (bell.queue_id::bigint << 32) + bell.number <> all (v_free)
+  group by bell.queue_id
+  on conflict (queue_id, worker_id) do update set number = excluded.number where passed.number < excluded.number;
+  -- Their transactions have ended.
+  delete from queue.passed_bells as passed
+  where passed.worker_id = p_worker and not exists (
+    select from queue.bells as bell
+    where bell.queue_id = passed.queue_id and bell.worker_id = p_worker and bell.number <= passed.number
+  );
+  delete from queue.bells as bell
+  using queue.passed_bells as passed
+  where bell.worker_id = p_worker and passed.worker_id = p_worker and passed.queue_id = bell.queue_id
+    and bell.number <= passed.number and (bell.queue_id::bigint << 32) + bell.number = any (v_free);
+end;
+$$;
+comment on function queue.pass_held_bells is
+  'Notes which of a worker''s bells open transactions hold: they no longer wake it, and it can arm others.';
+
 create function queue.arm_bells(
   p_worker integer, p_queue_ids integer[], p_type_ids integer[], p_channel text default null, p_offer_ms integer default null,
   p_accept bigint default null, p_lease_ms integer default null
@@ -150,15 +223,18 @@ begin
       for update skip locked
     ));
   end if;
-  insert into queue.bells (queue_id, worker_id, type_ids, channel, offer_ms)
-  select line.id, p_worker, p_type_ids, case when is_empty then p_channel end, case when is_empty then p_offer_ms end
+  perform queue.pass_held_bells(p_worker);
+  insert into queue.bells (queue_id, worker_id, number, type_ids, channel, offer_ms)
+  select line.id, p_worker, coalesce(passed.number, 0) + 1, p_type_ids, case when is_empty then p_channel end, case when is_empty then p_offer_ms end
   from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)
   -- What is pending comes first.
   cross join lateral (
     select not exists (select from queue.ready as token where token.queue_id = line.id)
   ) as look (is_empty)
+  left join queue.passed_bells as passed on passed.queue_id = line.id and passed.worker_id = p_worker
   where not exists (
-    select from queue.bells as bell where bell.queue_id = line.id and bell.worker_id = p_worker
+    select from queue.bells as bell
+    where bell.queue_id = line.id and bell.worker_id = p_worker and bell.number > coalesce(passed.number, 0)
   )
   on conflict do nothing;
   return v_is_alive;
@@ -235,6 +311,9 @@ begin
       where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
         and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))),
     'blocked', exists (
+      select from queue.arrivals as arrival where p_type_ids is null or arrival.type in (
+        select type.name from queue.types as type where type.id = any (p_type_ids))
+    ) or exists (
       select from queue.waiting as token
       where token.queue_id = any (v_lines) and (p_type_ids is null or token.type_id = any (p_type_ids))
         and (p_tenant_id is null or p_tenant_id = (select job.tenant_id from queue.jobs as job where job.id = token.id))),
@@ -267,12 +346,15 @@ as $$
     'status', queue.status_of(job.id), 'result', last.result, 'attempts', coalesce(last.attempt, 0),
     'error', coalesce(last.error, case when last.reason is not null then json_build_object('message', last.reason)::jsonb end)
   )
-  from queue.jobs as job
+  from (
+    select known.id, null as reason from queue.jobs as known where known.id = p_job_id
+    union all
+    select arrival.id, arrival.cancel_reason from queue.arrivals as arrival where arrival.id = p_job_id
+  ) as job
   left join lateral (
-    select run.result, run.error, run.reason, run.attempt from queue.runs as run
+    select run.result, run.error, coalesce(run.reason, job.reason) as reason, run.attempt from queue.runs as run
     where run.job_id = job.id order by run.lease_id desc limit 1
-  ) as last on true
-  where job.id = p_job_id;
+  ) as last on true;
 $$;
 comment on function queue.job_outcome is 'Status, result and last error of a job, for whoever waits for it; null for an unknown job.';
 

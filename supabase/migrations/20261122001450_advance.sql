@@ -157,6 +157,10 @@ begin
   end if;
 
   if p_limit > 0 then
+    -- Not with a mark: where there is much to do, one look in 200 ms is enough.
+    if (p_mark is null or p_mark -> 'sweep' is not null) and exists (select from queue.arrivals) then
+      perform queue.adopt_arrivals();
+    end if;
     if p_per_tenant is not null then
       v_claim := queue.claim_share(
         p_worker, p_queue_ids, p_except_queue_ids, p_type_ids, p_tenant_id, p_per_tenant, p_limit, p_lease_ms, p_mark);

@@ -67,6 +67,9 @@ declare
   v_lease_id bigint;
   v_status queue.job_status;
 begin
+  if queue.cancel_arrival(p_job_id, p_reason) then
+    return 'cancelled';
+  end if;
   -- While we waited for its token or lease the job may have moved on, to a retry for example: then we look again.
   for v_look in 1..5 loop
     select * into v_token from queue.pull_token(p_job_id);
@@ -84,7 +87,9 @@ begin
       values (p_job_id, queue.clock(), queue.caller_role(), left(p_reason, 8192))
       on conflict do nothing;
       perform queue.note('cancel_requested', p_job_id, jsonb_build_object('reason', p_reason));
-      perform pg_notify('millrace', format('c:%s:%s', v_lease_id, p_job_id));
+      if queue.may_notify() then
+        perform pg_notify('millrace', format('c:%s:%s', v_lease_id, p_job_id));
+      end if;
       return 'processing';
     end if;
     v_status := queue.status_of(p_job_id);
@@ -132,6 +137,9 @@ declare
   v_attempt smallint;
   v_status queue.job_status;
 begin
+  if queue.revive_arrival(p_job_id, p_reason) then
+    return queue.status_of(p_job_id)::text;
+  end if;
   if p_with_descendants then
     perform pg_advisory_xact_lock(hashtextextended('millrace.revive_flow', 0));
   end if;
@@ -272,12 +280,13 @@ begin
     perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;
     delete from queue.dead_letters as dead where dead.job_id = any (v_ids);
     get diagnostics v_count = row_count;
+    delete from queue.idempotency_keys as held where held.job_id = any (v_ids);
     perform queue.note('purged', null, jsonb_build_object('count', v_count, 'reason', p_reason, 'ids', to_jsonb(v_ids[1:1000])));
   end if;
   return v_count;
 end;
 $$;
-comment on function queue.purge is 'Deletes dead letters that match (their jobs stay failed); returns how many, with p_dry_run how many it would.';
+comment on function queue.purge is 'Deletes dead letters that match, and frees their idempotency keys (their jobs stay failed); returns how many, with p_dry_run how many it would.';
 
 create function queue.set_paused(p_queue text, p_is_paused boolean, p_reason text)
 returns boolean

@@ -18,10 +18,23 @@ declare
   v_reasons jsonb := jsonb '[]';
   v_timeout interval := (select settings.worker_timeout from queue.settings);
   v_ahead bigint;
+  v_holder integer;
+  v_arrival jsonb;
 begin
   if v_status is null then
     return jsonb_build_object('job_id', p_job_id::text, 'status', null, 'reasons', jsonb_build_array(
       jsonb_build_object('code', 'unknown', 'message', 'No job has this id, or it was removed after its retention.')));
+  end if;
+  select case when arrival.cancelled_at is not null then jsonb_build_object(
+      'code', 'finished', 'at', arrival.cancelled_at, 'message', 'It was cancelled' || coalesce(': ' || left(arrival.cancel_reason, 300), '') || '.')
+    else jsonb_build_object(
+      'code', 'name_held', 'message', format(
+        'A transaction that is still open is making its type %s, its queue %s%s, or something it depends on: it comes when that has ended.',
+        arrival.type, arrival.queue, coalesce(' or its tenant ' || arrival.tenant_id, ''))) end
+  into v_arrival
+  from queue.arrivals as arrival where arrival.id = p_job_id;
+  if found then
+    return jsonb_build_object('job_id', p_job_id::text, 'status', v_status, 'reasons', jsonb_build_array(v_arrival));
   end if;
   select job.*, type.name as type_name, line.name as queue_name, line.is_paused, line.paused_reason, line.paused_at
   into v_job
@@ -104,6 +117,19 @@ begin
     v_reasons := v_reasons || jsonb_build_object('code', 'no_live_worker', 'type', v_job.type_name,
       'message', format('No live worker for its type %s on the queue %s.', v_job.type_name, v_job.queue_name));
   end if;
+  if v_status = 'pending' then
+    -- Whoever locks a row holds the lock of his own transaction id.
+    select lock.pid into v_holder
+    from queue.ready as token
+    join pg_catalog.pg_locks as lock on lock.locktype = 'transactionid' and lock.transactionid = token.xmax
+    where token.id = p_job_id and token.xmax <> '0' and lock.granted
+    limit 1;
+    if found then
+      v_reasons := v_reasons || jsonb_build_object('code', 'held', 'pid', v_holder, 'message', format(
+        'A transaction that is still open (process %s) names it as a parent, or is about to change it: it can''t be claimed before that ends.',
+        v_holder));
+    end if;
+  end if;
   if v_status = 'pending' and v_reasons = '[]' then
     select count(*) into v_ahead from (
       select from queue.ready as token, queue.ready as own
@@ -183,6 +209,8 @@ declare
   v_dead bigint;
   v_paused bigint;
   v_snapshot_age double precision;
+  v_arrivals record;
+  v_notify_usage double precision := pg_notification_queue_usage();
   v_problems jsonb := jsonb '[]';
 begin
   select count(*) into v_workers from queue.workers as worker
@@ -212,6 +240,18 @@ begin
   if v_snapshot_age > 600 then
     v_problems := v_problems || jsonb_build_object('code', 'old_snapshot', 'message', format(
       'A transaction has been open for %s s: dead rows can''t be vacuumed.', round(v_snapshot_age)));
+  end if;
+  select count(*) as n, min(arrival.type) as type into v_arrivals
+  from queue.arrivals as arrival where arrival.created_at < v_now - interval '1 minute' and arrival.cancelled_at is null;
+  if v_arrivals.n > 0 then
+    v_problems := v_problems || jsonb_build_object('code', 'names_held', 'message', format(
+      '%s job%s for a transaction that is making a type, queue or tenant and has been open for over a minute; one is of type %s.',
+      v_arrivals.n, case when v_arrivals.n = 1 then ' waits' else 's wait' end, v_arrivals.type));
+  end if;
+  if v_notify_usage > 0.5 then
+    v_problems := v_problems || jsonb_build_object('code', 'notify_queue_full', 'message', format(
+      'The notification queue of the server is %s %% full: some session listens and stays in a transaction. Workers are not woken until it is below half; they find jobs by looking.',
+      round((v_notify_usage * 100)::numeric)));
   end if;
   v_problems := v_problems || queue.server_problems(v_now) || queue.maintenance_problems() || queue.worker_problems(v_now)
     || queue.doorbell_problems();

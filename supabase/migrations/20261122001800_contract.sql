@@ -26,7 +26,7 @@ as $$
   ) as made;
 $$;
 comment on function public.enqueue_job is
-  'Enqueues one job in the caller''s transaction and returns its id; with a known idempotency key the id of the first job. Raises MR001 to MR012, see docs/sql-api.md.';
+  'Enqueues one job in the caller''s transaction and returns its id; with a known idempotency key the id of the first job. Raises MR001 to MR012, MR016 and MR017, see docs/sql-api.md.';
 
 create function public.enqueue_jobs(p_jobs jsonb)
 returns table (ordinal integer, id bigint, outcome text)
@@ -102,6 +102,9 @@ begin
       using errcode = 'MR013', detail = 'It must be from 1 to 86400.', hint = 'Choose a little more than the longest run.';
   end if;
   v_worker := queue.sign_in(p_worker_id, p_types);
+  if exists (select from queue.arrivals) then
+    perform queue.adopt_arrivals();
+  end if;
   if p_tenant_id is not null then
     v_tenant := (select tenant.id from queue.tenants as tenant where tenant.name = p_tenant_id);
     if v_tenant is null then

@@ -31,8 +31,9 @@ as $$
 begin
   execute format('grant usage on schema queue to %I', p_role);
   execute format('grant execute on function
-    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.heartbeat_worker,
-    queue.unregister_worker, queue.advance, queue.sweep_children, queue.extend_leases, queue.arm_bells, queue.disarm_bells, queue.settle_one,
+    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.worker_names,
+    queue.heartbeat_worker,
+    queue.unregister_worker, queue.advance, queue.sweep_children, queue.extend_leases, queue.arm_bells, queue.pass_held_bells, queue.disarm_bells, queue.settle_one,
     queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.drop_old_partitions, queue.job_outcome,
     queue.parent_results, queue.trigger_worker, queue.arm_edge_bell, queue.collect_rings, queue.forget_leases,
     queue.other_leases, queue.open_jobs,

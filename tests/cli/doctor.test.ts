@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import {
   checkClockSkew,
   checkDurability,
+  checkNotifications,
   checkVersion,
 } from "../../src/cli/doctor/server-checks.ts";
 import { oldSnapshots } from "../../src/db/inspect-queue.ts";
@@ -44,6 +45,7 @@ describeWithDatabase("millrace doctor", (context) => {
         "replication",
         "clock",
         "listen",
+        "notifications",
         "snapshots",
         "autovacuum",
         "schema",
@@ -202,6 +204,7 @@ describe("what doctor says of a server", () => {
     major: 14,
     user: "app",
     database: "shop",
+    notify_usage: 0.5,
     now_ms: 0,
     settings: { synchronous_commit: "off", fsync: "on", full_page_writes: "on", autovacuum: "on" },
   };
@@ -213,6 +216,16 @@ describe("what doctor says of a server", () => {
         checkVersion({ ...facts, major: 15, version: "15.1" }).severity,
       ],
       ["error", "ok"],
+    );
+  });
+
+  it("a queue of notifications that is more than half full is a warning", () => {
+    const full = checkNotifications({ ...facts, notify_usage: 0.61 });
+
+    assert.equal(checkNotifications(facts).severity, "ok");
+    assert.deepEqual(
+      [full.severity, full.message],
+      ["warning", "The server's queue of notifications is 61 % full"],
     );
   });
 

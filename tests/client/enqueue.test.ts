@@ -3,7 +3,7 @@ import { after, before, it } from "node:test";
 import { z } from "zod";
 import { connect } from "../../src/db/postgres-js.ts";
 import type { Sql } from "../../src/db/sql.ts";
-import { createQueue, defineJob, type Queue } from "../../src/index.ts";
+import { createQueue, defineJob, InvalidPayloadError, type Queue } from "../../src/index.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 
 const mail = defineJob("mail", {
@@ -129,11 +129,70 @@ describeOnEachServer("enqueue", (context) => {
 
   it("answers with the job that is there already when the idempotency key is known", async () => {
     const first = await queue.enqueue(plain, { n: 1 }, { idempotencyKey: "order-1" });
-    const second = await queue.enqueue(plain, { n: 2 }, { idempotencyKey: "order-1" });
+    const second = await queue.enqueue(plain, { n: 1 }, { idempotencyKey: "order-1" });
 
     assert.equal(first.outcome, "created");
     assert.equal(second.outcome, "existing");
     assert.equal(second.id, first.id);
+  });
+
+  it("refuses another input under a known key, and names the job that has it", async () => {
+    const first = await queue.enqueue(plain, { n: 1 }, { idempotencyKey: "order-2" });
+
+    await assert.rejects(queue.enqueue(plain, { n: 2 }, { idempotencyKey: "order-2" }), {
+      name: "IdempotencyConflictError",
+      code: "IDEMPOTENCY_CONFLICT",
+      jobId: first.id,
+    });
+    const options = { idempotencyKey: "order-2", onKeyConflict: "return" } as const;
+    const same = await queue.enqueue(plain, { n: 2 }, options);
+    assert.deepEqual([same.id, same.outcome], [first.id, "existing"]);
+  });
+
+  it("refuses one key for many jobs; a function gives each its own", async () => {
+    await assert.rejects(queue.enqueueMany(plain, [1, 2], { idempotencyKey: "many" }), {
+      code: "INVALID_OPTION",
+      option: "idempotencyKey",
+    });
+    const jobs = await queue.enqueueMany(plain, [1, 2], (n) => ({ idempotencyKey: `many-${n}` }));
+    assert.equal(new Set(jobs.map(({ id }) => id)).size, 2);
+  });
+
+  it("says how a schema that wants a Date can get one", async () => {
+    const dated = defineJob("dated", {
+      input: z.object({ list: z.array(z.object({ at: z.date() })) }),
+    });
+
+    await assert.rejects(
+      queue.enqueue(dated, { list: [{ at: new Date(0) }] }),
+      (error: unknown) => {
+        assert.ok(error instanceof InvalidPayloadError);
+        assert.equal(error.path, "list[0].at");
+        assert.match(error.hint ?? "", /z\.coerce\.date\(\)/);
+        return true;
+      },
+    );
+  });
+
+  it("takes times from the year 1 to 9999, and limits that it shares with defineJob", async () => {
+    const far = await queue.enqueue(plain, {}, { at: new Date("9999-12-31T23:59:59.999Z") });
+    assert.equal((await queue.get(far)).scheduled_at?.slice(0, 10), "9999-12-31");
+    for (const at of [new Date(Number.NaN), new Date(8.64e15), new Date(-1e14)]) {
+      await assert.rejects(queue.enqueue(plain, {}, { at }), {
+        code: "INVALID_OPTION",
+        option: "at",
+      });
+    }
+    const limits = [
+      { option: "timeout", options: { timeout: "30d" } },
+      { option: "backoff.base", options: { backoff: { base: "2d" } } },
+      { option: "backoff.cap", options: { backoff: { cap: "30d" } } },
+    ] as const;
+    for (const { option, options } of limits) {
+      await assert.rejects(queue.enqueue(plain, {}, options), { code: "INVALID_OPTION", option });
+      assert.throws(() => defineJob("limits", options), { code: "INVALID_OPTION", option });
+    }
+    await queue.enqueue(plain, {}, { timeout: 2_147_483_647, backoff: { base: "1d", cap: "24d" } });
   });
 
   it("makes many jobs at once, in order, each with its own options if wanted", async () => {

@@ -73,7 +73,9 @@ describeOnEachServer("jobs that are enqueued at the same time", (context) => {
   });
 
   it("of one idempotency key are one job", async () => {
-    const jobs = await enqueueAll(10, () => ({ idempotencyKey: "once" }));
+    const jobs = await Promise.all(
+      Array.from({ length: 10 }, () => queue.enqueue(plain, {}, { idempotencyKey: "once" })),
+    );
 
     assert.equal(new Set(jobs.map(({ id }) => id)).size, 1);
     assert.equal(jobs.filter(({ outcome }) => outcome === "created").length, 1);

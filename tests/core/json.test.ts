@@ -80,3 +80,66 @@ test("any result encodes to JSON without escapes that the database refuses", () 
     ),
   );
 });
+
+test("what JSON would lose without a word is refused with its place, in payloads and results", () => {
+  class Empty {}
+  class Secret {
+    #hidden = 1;
+    get hidden(): number {
+      return this.#hidden;
+    }
+  }
+  const holes: unknown[] = [1];
+  holes[2] = 3;
+  const losses: [unknown, string, RegExp][] = [
+    [Number.NaN, "", /NaN/],
+    [{ rate: Number.POSITIVE_INFINITY }, "rate", /Infinity/],
+    [{ list: [1, -Infinity] }, "list[1]", /-Infinity/],
+    [{ at: new Date(Number.NaN) }, "at", /invalid Date/],
+    [{ tags: new Set(["a"]) }, "tags", /a Set .*\[\.\.\.set\]/],
+    [{ deep: [{ map: new Map([["a", 1]]) }] }, "deep[0].map", /a Map .*Object\.fromEntries/],
+    [{ file: new Uint8Array([1, 2]) }, "file", /an? Uint8Array .*base64/],
+    [{ file: new ArrayBuffer(2) }, "file", /an ArrayBuffer/],
+    [{ what: /x/ }, "what", /a RegExp/],
+    [{ what: new Error("x") }, "what", /an Error/],
+    [{ what: Promise.resolve(1) }, "what", /a Promise/],
+    [{ what: new Empty() }, "what", /an Empty/],
+    [{ what: new Secret() }, "what", /a Secret/],
+    [{ call: () => 1 }, "call", /function/],
+    [{ sign: Symbol("x") }, "sign", /symbol/],
+    [[1, undefined], "[1]", /undefined/],
+    [{ holes }, "holes[1]", /undefined/],
+    [{ inner: { toJSON: () => ({ n: Number.NaN }) } }, "inner.n", /NaN/],
+  ];
+  for (const [value, path, message] of losses) {
+    assert.throws(() => encodePayload(value), { code: "INVALID_PAYLOAD", path, message });
+    assert.throws(() => encodeResult(value), { code: "INVALID_RESULT", path, message });
+  }
+});
+
+test("what JSON keeps is kept: dates as texts, classes by their fields, members that are undefined left out", () => {
+  class Point {
+    x = 1;
+    y = undefined;
+  }
+  const value = {
+    at: new Date(0),
+    url: new URL("https://example.com/"),
+    point: new Point(),
+    none: undefined,
+    bare: Object.assign(Object.create(null), { a: 1 }),
+    boxed: [new Number(1), new String("s"), new Boolean(false)],
+    empty: [{}, [], "", 0, -0, false, null],
+    buffer: Buffer.from("a"),
+  };
+
+  assert.equal(encodePayload(value), JSON.stringify(value));
+});
+
+test("whatever comes back from JSON as it went in is accepted", () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 4 }), (value) => {
+      assert.equal(encodePayload(value), JSON.stringify(value));
+    }),
+  );
+});

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import type { TestSql } from "../support/connect.ts";
 import { describeOnEachServer } from "../support/suite.ts";
-import { neverWait, withRace } from "./race.ts";
+import { withRace } from "./race.ts";
 
 interface Made {
   readonly id: string;
@@ -94,54 +94,5 @@ describeOnEachServer("enqueue with one idempotency key at the same time", (conte
         ofAnn.map(({ id }) => id),
         ofBob.map(({ id }) => id).reverse(),
       );
-    }));
-});
-
-describeOnEachServer("names that are new in several transactions", (context) => {
-  it("a type that another transaction is just making is waited for, and there is one", () =>
-    withRace(context.db, async (race) => {
-      await race.ann`begin`;
-      await race.enqueue({ by: race.ann });
-
-      const late = await race.untilItWaits(
-        race.bob,
-        race.bob`select public.enqueue_job(${race.type})`,
-      );
-      await race.ann`commit`;
-
-      await late.answer;
-      const types = await context.db.sql`select from queue.types where name = ${race.type}`;
-      assert.equal(types.length, 1);
-      assert.equal((await race.claim({ batch: 5 })).length, 2);
-    }));
-
-  it("bulk calls that bring the same new names in opposite orders do not deadlock", () =>
-    withRace(context.db, async (race) => {
-      const [one, two] = [`${race.type}-1`, `${race.type}-2`];
-      const jobs = [
-        { type: one, tenant_id: one },
-        { type: two, tenant_id: two },
-      ];
-      await race.eve`begin`;
-      await race.eve`select queue.intern_type(${one})`;
-
-      const forth = await race.untilItWaits(race.ann, enqueueMany(race.ann, jobs));
-      const back = await race.untilItWaits(race.bob, enqueueMany(race.bob, jobs.toReversed()));
-      await race.eve`rollback`;
-
-      assert.equal((await forth.answer).length + (await back.answer).length, 4);
-    }));
-
-  it("known names and keys of others are not waited for", () =>
-    withRace(context.db, async (race) => {
-      await race.enqueue({ tenant: "t" });
-      await neverWait(race.bob);
-      await race.ann`begin`;
-      await race.enqueue({ by: race.ann, tenant: "t", key: "mine" });
-
-      const id = await race.enqueue({ by: race.bob, tenant: "t", key: "yours" });
-      await race.ann`commit`;
-
-      assert.equal(await race.status(id), "pending");
     }));
 });

@@ -139,8 +139,8 @@ describeOnEachServer("partitions that are due to go", (context) => {
     withRace(context.db, async (race) => {
       const { id, number } = await oldDeadJob(race);
       await race.eve`
-        insert into queue.idempotency_keys (tenant_id, key, job_id)
-        select 0, 'old-' || n, ${id}::bigint + n % 50 from generate_series(1, 1500) as n`;
+        insert into queue.idempotency_keys (scope, key, job_id)
+        select '', 'old-' || n, ${id}::bigint + n % 50 from generate_series(1, 1500) as n`;
       await race.eve`insert into queue.progress (job_id, updated_at) values (${id}, queue.clock())`;
       await race.ann`begin`;
       const isDropped = await dropOne(race.ann);
@@ -167,7 +167,7 @@ describeOnEachServer("partitions that are due to go", (context) => {
   it("do not go before the last key that somebody held", () =>
     withRace(context.db, async (race) => {
       const { id } = await oldDeadJob(race);
-      await race.eve`insert into queue.idempotency_keys values (0, 'held', ${id})`;
+      await race.eve`insert into queue.idempotency_keys values ('', 'held', ${id})`;
       await race.ann`begin`;
       await race.ann`select from queue.idempotency_keys where key = 'held' for update`;
 

@@ -46,7 +46,11 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.single_job() queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight()
     queue.take_edge_bell() queue.take_fair() queue.take_lane() queue.take_suspect() queue.take_turns()
     queue.tenants_id_seq queue.tidy_error() queue.types_id_seq queue.uninstall_cron() queue.was_settled()
-    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq`,
+    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq queue.adopt_arrivals() queue.adopt_batch() queue.arrivals_with_names() queue.arrive_many()
+    queue.arrive_one() queue.cancel_arrival() queue.check_element() queue.find_unreadable() queue.intern_all()
+    queue.key_scope() queue.may_notify() queue.payload_of() queue.refuse_key() queue.resolve_key()
+    queue.revive_arrival() queue.ring_for_names() queue.ring_held() queue.take_keys() queue.try_name()
+    queue.write_jobs()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
   "authenticated execute": `
@@ -65,16 +69,17 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.arm_bells() queue.arm_edge_bell() queue.claim_rows() queue.cleanup() queue.clock() queue.collect_rings()
     queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
-    queue.other_leases() queue.overview() queue.parent_results() queue.register_worker() queue.report()
+    queue.other_leases() queue.overview() queue.parent_results() queue.pass_held_bells() queue.register_worker() queue.report()
     queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.sweep_children()
-    queue.trigger_worker() queue.unregister_worker() queue.work_due() report_progress() trigger_queue_worker()`,
+    queue.trigger_worker() queue.unregister_worker() queue.work_due() queue.worker_names()
+    report_progress() trigger_queue_worker()`,
   "service_role execute": `
     cancel_job() explain_job() pause_queue() purge_jobs() queue.cancel() queue.edge_status() queue.explain()
     queue.purge() queue.redrive() queue.remove_route() queue.retry() queue.set_paused() queue.set_route()
     queue.stats() queue.status_of() queue_health() queue_stats() redrive_jobs() remove_job_route() resume_queue()
     retry_job() set_job_route()`,
   "service_role select": `
-    queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations
+    queue.arrivals queue.passed_bells queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations
     queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p*
     queue.sweeps queue.type_queues queue.user_jobs queue.user_quotas`,
   "service_role select, insert, update": `
@@ -211,6 +216,10 @@ describeOnEachServer("with rows of two tenants in every table", (context) => {
   const jobs = new Map<string, Set<string>>();
   before(async () => {
     for (const tenant of ["acme", "bolt"]) jobs.set(tenant, await fill(context.db, tenant));
+    // Last, because a claim would adopt them.
+    await context.db
+      .sql`insert into queue.arrivals (id, created_at, type, queue, tenant_id, priority, payload)
+      select nextval('queue.job_ids'), queue.clock(), 'none', 'none', tenant, 2, '{}' from unnest('{acme,bolt}'::text[]) as tenant`;
   });
 
   /** What a relation shows, by the ids of its jobs or else by name. */
@@ -330,6 +339,7 @@ const COLUMN: Readonly<Record<string, string>> = {
   "queue.handovers": "job_id",
   "queue.idempotency_keys": "job_id",
   "queue.partitions": "number",
+  "queue.passed_bells": "number",
   "queue.progress": "job_id",
   "queue.runs": "job_id",
   "queue.runs_p1": "job_id",
@@ -350,6 +360,7 @@ async function fill(db: TestDatabase, tenant: string): Promise<Set<string>> {
   await sql`update queue.types set is_public = true where name = 'keyed'`;
   await rigOf(db, signIn(db, tenant, "nobody")).enqueue("keyed");
   await sql`insert into queue.bells select queues.id, workers.id from queue.queues, queue.workers on conflict do nothing`;
+  await sql`insert into queue.passed_bells select queue_id, worker_id, 1 from queue.bells on conflict do nothing`;
   await sql`select public.set_job_route('routed', p_function => 'routed')`;
   await sql`insert into queue.rings (at, reason) values (queue.clock(), 'tick')`;
   await sql`insert into queue.sweeps values (1, queue.clock()) on conflict do nothing`;

@@ -1,6 +1,7 @@
 /** explain_job: every reason why a job is not running, as a code and a sentence for people. */
 import assert from "node:assert/strict";
 import { it } from "node:test";
+import { backendPid } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { only, rigOf } from "./rig.ts";
 
@@ -31,6 +32,23 @@ describeOnEachServer("explain_job", (context) => {
     await context.db.sql`
       select queue.register_worker(${`server of ${type}`}, null, ${queues}, ${[type]})`;
   }
+
+  it("says who holds a pending job that an open transaction names as a parent", async () => {
+    const { enqueue } = rigOf(context.db);
+    await serve("held");
+    const id = await enqueue("held");
+    const session = context.db.connect({ max: 1 });
+    await session`begin`;
+    await session`select public.enqueue_job('held', p_depends_on => array[${id}]::bigint[])`;
+    const pid = await backendPid(session);
+
+    const during = await explain(id);
+    await session`rollback`;
+    await session.end();
+
+    assert.deepEqual([codes(during), reason(during, "held")["pid"]], [["held"], pid]);
+    assert.deepEqual(codes(await explain(id)), ["waiting_its_turn"]);
+  });
 
   it("says that nobody knows the job", async () => {
     const why = await explain("999999999");

@@ -30,7 +30,7 @@ describeOnEachServer(
         const payload = { [text]: text };
 
         const id = await enqueue(text, { queue: `q${text}`, tenant: text, key: text, payload });
-        const again = await enqueue(text, { queue: `q${text}`, tenant: text, key: text });
+        const again = await enqueue(text, { queue: `q${text}`, tenant: text, key: text, payload });
         const job = await take(text, { worker: text, tenant: text });
         const [stats] =
           await sql`select queue, processing::int from public.queue_stats(${`q${text}`})`;

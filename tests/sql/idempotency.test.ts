@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { backendPid, waitForLockWait } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
+import { signIn } from "./end-users.ts";
 import { only, refusal, rigOf } from "./rig.ts";
 
 describeOnEachServer("idempotency keys", (context) => {
@@ -9,7 +10,7 @@ describeOnEachServer("idempotency keys", (context) => {
     const { claim, enqueue, row } = rigOf(context.db);
 
     const first = await enqueue("key", { key: "order-1", payload: { n: 1 } });
-    const second = await enqueue("key", { key: "order-1", payload: { n: 2 } });
+    const second = await enqueue("key", { key: "order-1", payload: { n: 1.0 } });
 
     assert.equal(second, first);
     assert.deepEqual((await row(first)).payload, { n: 1 });
@@ -44,12 +45,117 @@ describeOnEachServer("idempotency keys", (context) => {
     );
   });
 
-  it("a key is one over all types of a tenant", async () => {
-    const { enqueue } = rigOf(context.db);
+  it("a key of one type does not hide a job of another", async () => {
+    const { enqueue, row } = rigOf(context.db);
 
     const first = await enqueue("one.type", { key: "shared", tenant: "t" });
+    const second = await enqueue("other.type", { key: "shared", tenant: "t" });
 
-    assert.equal(await enqueue("other.type", { key: "shared", tenant: "t" }), first);
+    assert.notEqual(second, first);
+    assert.deepEqual(
+      [(await row(first)).type, (await row(second)).type],
+      ["one.type", "other.type"],
+    );
+    assert.equal(await enqueue("other.type", { key: "shared", tenant: "t" }), second);
+  });
+
+  it("another payload under a known key is refused, by the name of the first job", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    const first = await enqueue("conflict", { key: "k", payload: { a: 1, b: [2] } });
+
+    const refused = await refusal(enqueue("conflict", { key: "k", payload: { a: 1, b: [3] } }));
+    const many = await refusal(
+      sql`select from public.enqueue_jobs('[{"type": "conflict"},
+        {"type": "conflict", "idempotency_key": "k", "payload": {"a": 2}}]')`,
+    );
+    const own = await refusal(
+      sql`select from public.enqueue_jobs('[{"type": "conflict", "idempotency_key": "n", "payload": 1},
+        {"type": "conflict", "idempotency_key": "n", "payload": 2}]')`,
+    );
+
+    assert.deepEqual([refused.code, refused.detail], ["MR017", first]);
+    assert.match(refused.message, new RegExp(`^the idempotency key 'k' belongs to job ${first}`));
+    assert.deepEqual([many.code, many.detail], ["MR017", first]);
+    assert.match(many.message, /^element 2: /);
+    assert.equal(own.code, "MR017");
+    assert.match(own.message, /^element 2: /);
+    assert.equal(await enqueue("conflict", { key: "k", payload: { b: [2], a: 1 } }), first);
+  });
+
+  it("with on_key_conflict the first job is returned whatever its payload", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    const options = { on_key_conflict: "return" };
+    const first = await enqueue("lax", { key: "k", payload: 1 });
+
+    assert.equal(await enqueue("lax", { key: "k", payload: 2, options }), first);
+    const [many] = await sql<{ id: string; outcome: string }[]>`
+      select id::text, outcome from public.enqueue_jobs('[{"type": "lax", "idempotency_key": "k",
+        "payload": 3, "options": {"on_key_conflict": "return"}}]')`;
+    assert.deepEqual({ ...many }, { id: first, outcome: "existing" });
+    assert.equal(
+      (await refusal(enqueue("lax", { options: { on_key_conflict: "replace" } }))).code,
+      "MR010",
+    );
+  });
+
+  it("a cancelled job has its key no more, unless it was retried before", async () => {
+    const { enqueue, row, sql } = rigOf(context.db);
+    const [one, two, three] = [
+      await enqueue("freed", { key: "1", payload: 1 }),
+      await enqueue("freed", { key: "2", payload: 1 }),
+      await enqueue("freed", { key: "3", payload: 1 }),
+    ];
+    for (const id of [one, two, three]) await sql`select public.cancel_job(${id})`;
+    await sql`select public.retry_job(${two})`;
+
+    const again = await enqueue("freed", { key: "1", payload: 2 });
+    const many = await sql<{ id: string; outcome: string }[]>`
+      select id::text, outcome from public.enqueue_jobs('[
+        {"type": "freed", "idempotency_key": "2", "payload": 1},
+        {"type": "freed", "idempotency_key": "3", "payload": 3},
+        {"type": "freed", "idempotency_key": "3", "payload": 3}]')`;
+
+    assert.notEqual(again, one);
+    assert.deepEqual((await row(again)).payload, 2);
+    assert.equal(await enqueue("freed", { key: "1", payload: 2 }), again);
+    assert.deepEqual(
+      many.map(({ id, outcome }) => [id, outcome]),
+      [
+        [two, "existing"],
+        [many[1]?.id, "created"],
+        [many[1]?.id, "existing"],
+      ],
+    );
+    assert.notEqual(many[1]?.id, three);
+  });
+
+  it("a failed job keeps its key until it is purged", async () => {
+    const { bury, enqueue, sql } = rigOf(context.db);
+    const dead = await bury("kept", { key: "k", payload: 1 });
+
+    assert.equal(await enqueue("kept", { key: "k", payload: 1 }), dead);
+    await sql`select public.purge_jobs(array[${dead}]::bigint[])`;
+    assert.notEqual(await enqueue("kept", { key: "k", payload: 1 }), dead);
+  });
+
+  it("end users neither take nor find the keys of services, and the other way round", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    await sql`insert into queue.types (name, is_public) values ('apart', true)`;
+    const user = rigOf(context.db, signIn(context.db, "acme", "nobody"));
+    const ofService = await enqueue("apart", { key: "k", tenant: "acme", payload: "service" });
+
+    const ofUser = await user.enqueue("apart", { key: "k", payload: "user" });
+
+    assert.notEqual(ofUser, ofService);
+    assert.equal(
+      await enqueue("apart", { key: "k", tenant: "acme", payload: "service" }),
+      ofService,
+    );
+    assert.equal(await user.enqueue("apart", { key: "k", payload: "user" }), ofUser);
+    assert.equal(
+      (await refusal(user.enqueue("apart", { key: "k", payload: "probe" }))).detail,
+      ofUser,
+    );
   });
 
   it("a key that was rolled back is free again", async () => {
@@ -94,7 +200,7 @@ describeOnEachServer("idempotency keys", (context) => {
       select * from public.enqueue_jobs('[
         {"type": "call", "idempotency_key": "x", "payload": 1},
         {"type": "call", "idempotency_key": "y"},
-        {"type": "call", "idempotency_key": "x", "payload": 2},
+        {"type": "call", "idempotency_key": "x", "payload": 1},
         {"type": "call"}
       ]')`;
 

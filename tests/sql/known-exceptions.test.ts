@@ -56,6 +56,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "other_leases",
       "overview",
       "parent_results",
+      "pass_held_bells",
       "purge",
       "redrive",
       "register_worker",
@@ -73,19 +74,27 @@ describeOnEachServer("of the functions, only these", (context) => {
       "trigger_worker",
       "unregister_worker",
       "work_due",
+      "worker_names",
     ]);
   });
 
   it("functions that open a subtransaction: none of those that claim, settle or rescue", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\mexception\s+when\M'`), [
+      // Only where a job came while another transaction was making its names.
+      "adopt_arrivals",
       "arm_edge_bell",
       // Once for each start of the server: its lock must be let go of whatever happens.
       "begin_generation",
       // Called when an attempt has ended, and only where messages to browsers are switched on.
       "broadcast",
+      // For what is refused, or seen for the first time.
+      "check_element",
       "collect_rings",
       "drop_old_partitions",
+      "find_unreadable",
       "install_cron",
+      "intern_all",
+      "intern_names",
       "maintain",
       "parse_jobs",
       "post_ring",
@@ -93,6 +102,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "report",
       "take_edge_bell",
       "trigger_worker",
+      "try_name",
     ]);
   });
 
@@ -111,8 +121,12 @@ describeOnEachServer("of the functions, only these", (context) => {
   it("functions that notify, which takes a global lock at commit", async () => {
     assert.deepEqual(await functionsWith(String.raw`f.prosrc ~* '\m(pg_notify|notify)\M'`), [
       "cancel",
+      // Looks at the queue of notifications; sends none.
+      "may_notify",
       "offer",
       "ring",
+      "ring_for_names",
+      "ring_held",
     ]);
   });
 
@@ -171,6 +185,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.other_leases",
         "queue.overview",
         "queue.parent_results",
+        "queue.pass_held_bells",
         "queue.register_worker",
         "queue.report",
         "queue.run_plan",
@@ -181,6 +196,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.trigger_worker",
         "queue.unregister_worker",
         "queue.work_due",
+        "queue.worker_names",
       ],
     );
   });

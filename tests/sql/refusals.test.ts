@@ -146,10 +146,49 @@ describeOnEachServer(
           sql`select public.enqueue_jobs(${sql.json(jobs(fault) as never)})`,
         );
         assert.equal(refused.code, code, refused.message);
+        assert.match(refused.message, /element 1000\b/);
         assert.ok(refused.detail && refused.hint);
+      }
+      for (const fault of [
+        { scheduled_at: "soon" },
+        { max_retries: "many" },
+        { depends_on: ["x"] },
+      ]) {
+        const refused = await refusal(
+          sql`select public.enqueue_jobs(${sql.json(jobs(fault) as never)})`,
+        );
+        assert.deepEqual([refused.code, /element 1000: /.test(refused.message)], ["MR015", true]);
       }
 
       assert.deepEqual(await counts(), before);
+    });
+
+    it("retries beyond a smallint are refused as any others, for a type that is known too", async () => {
+      const { sql } = context.db;
+      await rigOf(context.db).enqueue("small");
+      for (const retries of [32_767, 32_768, 99_999, 2_147_483_647]) {
+        const refused = [
+          await refusal(sql`select public.enqueue_job('small', p_max_retries => ${retries})`),
+          await refusal(
+            sql`select public.enqueue_jobs(${sql.json([{ type: "small", max_retries: retries }])})`,
+          ),
+          await refusal(
+            sql`select queue.enqueue_alike('small', '[{}]', p_max_retries => ${retries})`,
+          ),
+        ];
+        assert.deepEqual(
+          refused.map(({ code }) => code),
+          ["MR006", "MR006", "MR006"],
+        );
+      }
+    });
+
+    it("a parent that is null is named", async () => {
+      const refused = await refusal(
+        context.db.sql`select public.enqueue_job('x', p_depends_on => array[null]::bigint[])`,
+      );
+
+      assert.deepEqual([refused.code, refused.message], ["MR007", "unknown parent job: null"]);
     });
 
     it("an attempt can't end by a word of the machine", async () => {

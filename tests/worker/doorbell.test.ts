@@ -29,6 +29,7 @@ async function rig() {
       return answered.opened.then(() => true);
     },
     onArmed: () => calls.push("armed"),
+    onHeld: () => undefined,
     onRing: () => calls.push("rung"),
     offerChannel: "secret",
     onOffer: (offer) => calls.push(`offered ${offer.job[1]}`),

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { defineJob, implement } from "../../src/index.ts";
+import { randomFrom } from "../crash/plan.ts";
+import type { TestSql } from "../support/connect.ts";
 import { eventually } from "../support/eventually.ts";
 import { pgbouncerMissing, startPgBouncer } from "../support/pgbouncer.ts";
+import { seedFromEnvironment } from "../support/seed.ts";
 import { describeOnEachServer, describeWithDatabase } from "../support/suite.ts";
 import { withWorker } from "./rig.ts";
 
@@ -76,6 +79,41 @@ describeOnEachServer("an idle worker", (context) => {
       },
       { listen: false, pollIntervalMs: 50 },
     );
+  });
+
+  it("is woken for everybody beside transactions that enqueued, stay open and end in any way", async (t) => {
+    const seed = seedFromEnvironment();
+    t.diagnostic(`seed ${seed}`);
+    const random = randomFrom(seed);
+    const sessions = Array.from({ length: 4 }, () => context.db.connect({ max: 1 }));
+    const open = new Set<TestSql>();
+    const step = async (): Promise<void> => {
+      const session = sessions[Math.floor(random() * sessions.length)];
+      assert.ok(session);
+      if (open.delete(session)) await session.unsafe(random() < 0.5 ? "commit" : "rollback");
+      else {
+        open.add(session);
+        await session`begin`;
+        await session`select public.enqueue_job('task')`;
+      }
+    };
+    await withWorker(
+      context.db,
+      [handler],
+      async ({ queue }) => {
+        await (await queue.enqueue(task, {})).result();
+        for (let round = 0; round < 40; round += 1) {
+          if (random() < 0.2) await asleep();
+          if (random() < 0.7) await step();
+          const job = await queue.enqueue(task, {});
+          assert.equal(await job.result({ timeoutMs: 10_000 }), "done");
+        }
+        for (const session of open) await session`commit`;
+        await eventually(async () => (await queue.stats("task"))[0]?.pending === 0);
+      },
+      { pollIntervalMs: HOUR },
+    );
+    for (const session of sessions) await session.end();
   });
 
   it("hears again after the listening connection was cut", async () => {

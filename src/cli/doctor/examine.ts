@@ -20,6 +20,7 @@ import {
   checkClockSkew,
   checkDurability,
   checkListen,
+  checkNotifications,
   checkSnapshots,
   checkVersion,
 } from "./server-checks.ts";
@@ -41,6 +42,7 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("replication", () => checkReplication(sql));
   await check("clock", () => checkClockSkew({ serverMs: facts.now_ms, sentMs, receivedMs }));
   await check("listen", () => checkListen(sql, stop));
+  await check("notifications", () => checkNotifications(facts));
   await check("snapshots", () => checkSnapshots(sql));
   await check("autovacuum", () => checkAutovacuum(sql, facts));
 

@@ -49,6 +49,19 @@ export function checkClockSkew({ serverMs, sentMs, receivedMs }: ClockReading): 
   );
 }
 
+/** From here on the queue sends none: see queue.may_notify. */
+const FULL_QUEUE = 0.5;
+
+export function checkNotifications({ notify_usage: usage }: ServerFacts): Verdict {
+  const percent = Math.round(usage * 100);
+  if (usage <= FULL_QUEUE) return ok(`The server's queue of notifications is ${percent} % full`);
+  return warning(
+    `The server's queue of notifications is ${percent} % full`,
+    "A session that listens has been in a transaction for long. Workers are not woken until the queue is below half; they poll instead",
+    "Find it: select pid, usename, application_name, xact_start from pg_stat_activity where state like 'idle in transaction%' order by xact_start, and end it with pg_terminate_backend(pid)",
+  );
+}
+
 export async function checkListen(sql: Sql, stop: AbortSignal): Promise<Verdict> {
   if (!sql.listen) {
     return warning(

@@ -1,0 +1,302 @@
+-- Jobs whose type, queue or tenant another open transaction is just making. Nobody waits for that transaction: the job gets its id and
+-- is written down as it was given; when the names are there it is adopted, under that id, as if it had been enqueued just then.
+--   (nothing) -> pending | scheduled | blocked, written as an arrival; an arrival -> cancelled, by cancel_job
+--
+-- A key is taken and a quota is charged when the job arrives. The status of an arrival is where its token will stand.
+--
+-- Locks: arrivals in id order, with skip locked; then what enqueue_many locks. A name is waited for 5 ms (queue.intern_names).
+
+create table queue.arrivals (
+  id bigint not null,
+  created_at timestamptz not null,
+  scheduled_at timestamptz,
+  type text not null,
+  queue text not null,
+  tenant_id text,
+  priority smallint not null,
+  max_retries smallint,
+  depends_on bigint[],
+  cancelled_at timestamptz,
+  cancelled_by text,
+  cancel_reason text,
+  options jsonb,
+  payload jsonb not null,
+  constraint arrivals_pkey primary key (id)
+);
+comment on table queue.arrivals is
+  'Jobs that came while another transaction was making their type, queue or tenant. Empty most of the time: see queue.adopt_arrivals.';
+
+-- Workers that have just been woken come back to sleep; a notification too many does no harm, and this is sent once for new names.
+create function queue.ring_for_names(p_types text[], p_queues text[], p_count integer)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_since timestamptz := queue.clock() - (select settings.worker_timeout from queue.settings);
+begin
+  if not queue.may_notify() then
+    return;
+  end if;
+  perform pg_notify('millrace', 'w:' || worker.id)
+  from (
+    select known.id from queue.workers as known
+    where known.is_registered and known.seen_at > v_since and known.type_names && p_types
+      and (known.queue_names is null or known.queue_names && p_queues)
+      and not exists (
+        select from queue.bells as bell join queue.queues as line on line.id = bell.queue_id
+        where bell.worker_id = known.id and line.name = any (p_queues)
+      )
+    order by known.id desc
+    limit least(p_count, 16)
+  ) as worker;
+end;
+$$;
+comment on function queue.ring_for_names is
+  'Wakes up to p_count workers that serve one of these types and have no bell on these queues, because they are new.';
+
+create function queue.arrive_one(
+  p_id bigint, p_created_at timestamptz, p_type text, p_queue text, p_tenant_id text, p_priority smallint,
+  p_scheduled_at timestamptz, p_max_retries integer, p_payload jsonb, p_options jsonb
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  insert into queue.arrivals (
+    id, created_at, scheduled_at, type, queue, tenant_id, priority, max_retries, options, payload
+  ) values (
+    p_id, p_created_at, p_scheduled_at, p_type, p_queue, p_tenant_id, p_priority, p_max_retries, p_options, p_payload
+  );
+  -- The other transaction may have ended by the time this one commits: then somebody has to look.
+  perform queue.ring_for_names(array[p_type], array[p_queue], 1);
+end;
+$$;
+comment on function queue.arrive_one is 'Writes one checked job as an arrival.';
+
+create function queue.arrive_many(
+  p_jobs queue.job_input[], p_ids bigint[], p_is_new boolean[], p_children bigint[], p_parents bigint[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_now timestamptz := queue.clock();
+begin
+  insert into queue.arrivals (
+    id, created_at, scheduled_at, type, queue, tenant_id, priority, max_retries, depends_on, options, payload
+  )
+  select p_ids[item.ordinal], v_now, item.scheduled_at, item.type, item.queue, item.tenant_id,
+    array_position(array['critical', 'high', 'normal', 'low'], item.priority) - 1, item.max_retries, gate.parents,
+    item.options, item.payload
+  from unnest(p_jobs) as item
+  left join (
+    select edge.child_id, array_agg(edge.parent_id order by edge.parent_id) as parents
+    from unnest(p_children, p_parents) as edge (child_id, parent_id) group by edge.child_id
+  ) as gate on gate.child_id = p_ids[item.ordinal]
+  where p_is_new[item.ordinal]
+  order by item.ordinal;
+  perform queue.ring_for_names(
+    array(select distinct item.type from unnest(p_jobs) as item), array(select distinct item.queue from unnest(p_jobs) as item), 1);
+end;
+$$;
+comment on function queue.arrive_many is 'Writes the new ones of a call''s checked jobs as arrivals.';
+
+create function queue.arrivals_with_names(p_limit integer)
+returns setof bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select arrival.id
+  from queue.arrivals as arrival
+  join queue.types as type on type.name = arrival.type
+  join queue.queues as line on line.name = arrival.queue
+  left join queue.tenants as tenant on tenant.name = arrival.tenant_id
+  where arrival.tenant_id is null or tenant.id is not null
+  order by arrival.id
+  limit p_limit;
+$$;
+comment on function queue.arrivals_with_names is 'Arrivals whose names are all there, oldest first.';
+
+create function queue.adopt_batch()
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_names record;
+  v_ids bigint[];
+  v_held bigint[];
+  v_jobs queue.job_input[];
+  v_created timestamptz[];
+  v_children bigint[];
+  v_parents bigint[];
+  v_run_anyway boolean[];
+  v_is_racing boolean[];
+  v_verdicts text[];
+  v_cancelled record;
+begin
+  -- Whoever was making a name may have rolled back: then it is for us to make. Some at a time and in an order by lot, so that names that
+  -- are still held don't stand before others for ever.
+  if queue.may_sweep('{-1}', null, null) then
+    for v_names in
+      select lost.type, lost.queue, lost.tenant_id
+      from (
+        select arrival.type, arrival.queue, arrival.tenant_id from queue.arrivals as arrival
+        where arrival.id not in (select named.id from queue.arrivals_with_names(100000) as named (id))
+        group by arrival.type, arrival.queue, arrival.tenant_id
+      ) as lost
+      order by random() limit 8
+    loop
+      perform queue.intern_names(v_names.type, v_names.queue, v_names.tenant_id);
+    end loop;
+  end if;
+
+  v_ids := array(
+    select arrival.id from queue.arrivals as arrival
+    where arrival.id in (select named.id from queue.arrivals_with_names(1000) as named (id))
+    order by arrival.id
+    for update skip locked
+  );
+  for v_names in
+    select distinct arrival.type, arrival.queue from queue.arrivals as arrival
+    where arrival.id = any (v_ids) and not exists (
+      select from queue.type_queues as pair
+      where pair.type_id = (select type.id from queue.types as type where type.name = arrival.type)
+        and pair.queue_id = (select line.id from queue.queues as line where line.name = arrival.queue)
+    )
+  loop
+    if (select made.o_type_id is null from queue.intern_names(v_names.type, v_names.queue, null) as made) then
+      v_ids := array(
+        select arrival.id from queue.arrivals as arrival
+        where arrival.id = any (v_ids) and (arrival.type, arrival.queue) <> (v_names.type, v_names.queue) order by arrival.id);
+    end if;
+  end loop;
+  -- A parent that has not arrived yet keeps its children, and theirs.
+  loop
+    v_held := array(
+      select child.id from queue.arrivals as child
+      where child.id = any (v_ids) and exists (
+        select from queue.arrivals as parent where parent.id = any (child.depends_on) and parent.id <> all (v_ids)
+      )
+    );
+    exit when cardinality(v_held) = 0;
+    v_ids := array(select own.id from unnest(v_ids) as own (id) where own.id <> all (v_held) order by own.id);
+  end loop;
+  if cardinality(v_ids) = 0 then
+    return 0;
+  end if;
+
+  select array_agg((
+      item.position, item.type, item.payload, queue.priority_name(item.priority), item.scheduled_at, item.tenant_id, item.queue,
+      item.max_retries, item.depends_on, null, item.options, null, null
+    )::queue.job_input order by item.position), array_agg(item.created_at order by item.position)
+  into v_jobs, v_created
+  from (
+    select arrival.*, row_number() over (order by arrival.id) as position from queue.arrivals as arrival where arrival.id = any (v_ids)
+  ) as item;
+  select array_agg(v_ids[child.ordinal]), array_agg(named.id), array_agg(coalesce(child.options ->> 'on_parent_failure' = 'run', false))
+  into v_children, v_parents, v_run_anyway
+  from unnest(v_jobs) as child, unnest(child.depends_on) as named (id);
+  if v_children is not null then
+    select array_agg(edge.child_id), array_agg(edge.parent_id), array_agg(edge.run_anyway),
+      array_agg(edge.is_racing), array_agg(edge.verdict)
+    into v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts
+    from queue.weigh_edges(v_children, v_parents, v_run_anyway, v_ids) as edge;
+  end if;
+  perform queue.write_jobs(
+    v_jobs, v_ids, array_fill(true, array[cardinality(v_ids)]), v_created,
+    v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts);
+
+  perform queue.ring_for_names(
+    array(select distinct item.type from unnest(v_jobs) as item), array(select distinct item.queue from unnest(v_jobs) as item),
+    cardinality(v_ids));
+  for v_cancelled in
+    delete from queue.arrivals as arrival where arrival.id = any (v_ids)
+    returning arrival.id, arrival.cancelled_at, arrival.cancelled_by, arrival.cancel_reason
+  loop
+    continue when v_cancelled.cancelled_at is null;
+    insert into queue.runs (
+      job_id, lease_id, started_at, finished_at, outcome, to_status, attempt, from_status, reason, actor
+    )
+    select v_cancelled.id, nextval('queue.lease_ids'), v_cancelled.cancelled_at, v_cancelled.cancelled_at, 'cancelled', 'cancelled',
+      token.o_attempt, token.o_status, v_cancelled.cancel_reason, v_cancelled.cancelled_by
+    from queue.pull_token(v_cancelled.id) as token where token.o_status is not null;
+    if found then
+      perform queue.after_end(array[v_cancelled.id], array['cancelled'::queue.job_status]);
+    end if;
+  end loop;
+  return cardinality(v_ids);
+end;
+$$;
+comment on function queue.adopt_batch is 'Adopts up to 1000 arrivals whose names are there; returns how many.';
+
+create function queue.adopt_arrivals()
+returns integer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return queue.adopt_batch();
+exception
+  when others then
+    -- What goes wrong here is no reason for a claim to fail: the arrivals stay where they are.
+    raise warning 'millrace: arrivals could not be adopted: %', sqlerrm;
+    return 0;
+end;
+$$;
+comment on function queue.adopt_arrivals is
+  'Makes jobs of arrivals whose names are there, or can be made now; returns how many. Never raises. Ask first whether there is one.';
+
+create function queue.cancel_arrival(p_job_id bigint, p_reason text)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  update queue.arrivals as arrival
+  set cancelled_at = queue.clock(), cancelled_by = queue.actor(), cancel_reason = left(p_reason, 8192)
+  where arrival.id = p_job_id and arrival.cancelled_at is null;
+  if not found then
+    return false;
+  end if;
+  perform queue.note('cancelled', p_job_id, jsonb_build_object('to', 'cancelled', 'reason', p_reason));
+  return true;
+end;
+$$;
+comment on function queue.cancel_arrival is 'Cancels a job that has not been adopted yet; false when there is no such arrival.';
+
+create function queue.revive_arrival(p_job_id bigint, p_reason text)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  update queue.arrivals as arrival
+  set cancelled_at = null, cancelled_by = null, cancel_reason = null, scheduled_at = null
+  where arrival.id = p_job_id and (
+    arrival.cancelled_at is not null or (arrival.depends_on is null and arrival.scheduled_at > queue.clock()));
+  if not found then
+    return false;
+  end if;
+  perform queue.note('redriven', p_job_id, jsonb_build_object('to', 'pending', 'reason', p_reason));
+  return true;
+end;
+$$;
+comment on function queue.revive_arrival is 'Makes a cancelled or scheduled job that has not been adopted yet pending; false when there is no such arrival.';
