@@ -134,8 +134,8 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a tenant that has used up its quota never gets room again",
     END_USERS,
     [
-      ") in ('completed', 'failed', 'cancelled')\n    );",
-      ") in ('completed', 'cancelled')\n    );",
+      ") in ('completed', 'failed', 'cancelled') or exists (",
+      ") in ('completed', 'cancelled') or exists (",
     ],
     [sqlTest("quotas")],
   ),

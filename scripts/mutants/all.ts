@@ -1,4 +1,5 @@
 import { ACCESS_MUTANTS } from "./access.ts";
+import { ARRIVAL_MUTANTS } from "./arrivals.ts";
 import { CLAIM_MUTANTS } from "./claim.ts";
 import { DOORBELL_MUTANTS } from "./doorbell.ts";
 import { EDGE_MUTANTS } from "./edge.ts";
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...FLOW_MUTANTS,
   ...UPKEEP_MUTANTS,
   ...ENQUEUE_MUTANTS,
+  ...ARRIVAL_MUTANTS,
   ...OFFER_MUTANTS,
   ...ACCESS_MUTANTS,
   ...DOORBELL_MUTANTS,

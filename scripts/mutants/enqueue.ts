@@ -12,7 +12,7 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
     "two callers with one idempotency key both make a job",
     TABLES,
     [
-      "constraint idempotency_keys_pkey primary key (tenant_id, key)",
+      "constraint idempotency_keys_pkey primary key (scope, key)",
       "constraint idempotency_keys_pkey check (key <> '')",
     ],
     [race("enqueue")],
@@ -20,8 +20,8 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
   plant(
     "dedupe-across-tenants",
     "one tenant's idempotency key hides the job of another",
-    ENQUEUE,
-    ["values (v_tenant_id, p_idempotency_key, v_id)", "values (0, p_idempotency_key, v_id)"],
+    migration("keys"),
+    ["coalesce(p_tenant_id, '') ||", "'' ||"],
     [sqlTest("idempotency")],
   ),
   plant(

@@ -85,8 +85,8 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
   plant(
     "keys-inserted-unordered",
     "bulk enqueues insert idempotency keys in the order they were given",
-    BULK,
-    ["    order by 1, 2, item.ordinal\n", "    order by item.ordinal\n"],
+    migration("keys"),
+    ["  order by wanted.position\n", "  order by wanted.ordinal\n"],
     [race("enqueue")],
   ),
   plant(

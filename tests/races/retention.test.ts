@@ -140,7 +140,7 @@ describeOnEachServer("partitions that are due to go", (context) => {
       const { id, number } = await oldDeadJob(race);
       await race.eve`
         insert into queue.idempotency_keys (scope, key, job_id)
-        select '', 'old-' || n, ${id}::bigint + n % 50 from generate_series(1, 1500) as n`;
+        select queue.key_scope(null, ${race.type}, false), 'old-' || n, ${id}::bigint + n % 50 from generate_series(1, 1500) as n`;
       await race.eve`insert into queue.progress (job_id, updated_at) values (${id}, queue.clock())`;
       await race.ann`begin`;
       const isDropped = await dropOne(race.ann);
