@@ -23,13 +23,13 @@ const FAULT_WAIT_MS = 1_000;
  */
 export class ChildSweep {
   readonly #parts: ChildSweepParts;
-  readonly #wakeup: Wakeup;
+  readonly wakeup: Wakeup;
   #isWanted = false;
   #isFreeing = false;
 
   constructor(parts: ChildSweepParts) {
     this.#parts = parts;
-    this.#wakeup = new Wakeup(parts.settings.clock);
+    this.wakeup = new Wakeup(parts.settings.clock);
   }
 
   /** Children may become pending in a moment. Those that somebody holds for long don't count. */
@@ -41,14 +41,13 @@ export class ChildSweep {
   wake(): void {
     this.#isWanted = true;
     this.#isFreeing = true;
-    this.#wakeup.wake();
+    this.wakeup.wake();
   }
 
   /** Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    signal.addEventListener("abort", () => this.#wakeup.wake(), { once: true });
     while (!signal.aborted) {
-      if (!this.#isWanted) await this.#wakeup.sleep(Infinity);
+      if (!this.#isWanted) await this.wakeup.sleep(Infinity);
       this.#isWanted = false;
       await this.#sweep(signal);
       this.#isFreeing = this.#isWanted;

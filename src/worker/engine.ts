@@ -246,7 +246,7 @@ export class Engine {
   async #end(): Promise<void> {
     this.#ended.abort();
     this.#deadlines.stop();
-    for (const lane of this.#lanes) lane.wakeup.wake();
+    for (const sleeper of [...this.#lanes, this.#children]) sleeper.wakeup.wake();
     await this.#loopsEnd;
   }
 

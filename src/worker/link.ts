@@ -1,6 +1,6 @@
 import { type Backoff, backoffDelay } from "../core/backoff.ts";
 import type { Clock } from "../core/clock.ts";
-import { deadline, pause } from "../core/signals.ts";
+import { pause } from "../core/signals.ts";
 import { isStatementFault, isTransient } from "../db/sqlstate.ts";
 import type { Events } from "./events.ts";
 
@@ -24,6 +24,7 @@ export interface LinkOptions {
 /** The worker's tie to its database: during an outage all of its loops wait for one that tries. */
 export class Link {
   readonly #options: LinkOptions;
+  readonly #underWay = new Set<AbortController>();
   #lastError: unknown;
   #downAt = Infinity;
   #recovery: Promise<void> | undefined;
@@ -32,6 +33,10 @@ export class Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    const { signal } = options;
+    // One listener for all calls: there may be more at a time than a signal should have.
+    const giveUp = (): void => this.#underWay.forEach((call) => void call.abort(signal.reason));
+    signal.addEventListener("abort", giveUp, { once: true });
   }
 
   get isDown(): boolean {
@@ -97,11 +102,15 @@ export class Link {
 
   async #withPatience<T>(run: (signal: AbortSignal) => Promise<T>, ms: number): Promise<T> {
     const { clock, signal } = this.#options;
-    const patience = deadline(ms, () => new CallTimeout(ms), signal, clock);
+    const patience = new AbortController();
+    if (signal.aborted) patience.abort(signal.reason);
+    const cancel = clock.setTimer(() => patience.abort(new CallTimeout(ms)), ms);
+    this.#underWay.add(patience);
     try {
       return await run(patience.signal);
     } finally {
-      patience.release();
+      cancel();
+      this.#underWay.delete(patience);
     }
   }
 }
