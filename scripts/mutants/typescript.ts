@@ -102,8 +102,11 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
   plant(
     "statements-share-a-connection",
     "two statements are under way on a connection, and a pooler gives the answer of the second one to somebody else",
-    "src/db/postgres-js.ts",
-    ["      max_pipeline: 0,\n", ""],
+    "src/db/connection-pool.ts",
+    [
+      "const connection = this.#takeIdle();\n    if",
+      "const connection = this.#takeIdle() ?? [...this.#busy][0];\n    if",
+    ],
     ["tests/db/pooled-statements.test.ts"],
   ),
   plant(

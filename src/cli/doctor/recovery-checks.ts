@@ -84,7 +84,7 @@ export async function checkRecords(sql: Sql): Promise<Verdict> {
   return judgeRecords(await reconcile(sql, { dryRun: true }));
 }
 
-export function judgeRecords(found: readonly Repair[]): Verdict {
+function judgeRecords(found: readonly Repair[]): Verdict {
   if (found.length === 0) return ok("Jobs, sequences, policies and grants fit together");
   const lost = found.find(({ code }) => code === "jobs_nowhere");
   const message = found.map((one) => one.message).join("; ");
