@@ -7,6 +7,7 @@ import { ENQUEUE_MUTANTS } from "./enqueue.ts";
 import { FLOW_MUTANTS } from "./flows.ts";
 import { IDENTITY_MUTANTS } from "./identity.ts";
 import { LOCK_MUTANTS } from "./locks.ts";
+import { MAINTENANCE_MUTANTS } from "./maintenance.ts";
 import type { Mutant } from "./mutant.ts";
 import { OFFER_MUTANTS } from "./offers.ts";
 import { SETTLE_MUTANTS } from "./settle.ts";
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...LOCK_MUTANTS,
   ...FLOW_MUTANTS,
   ...UPKEEP_MUTANTS,
+  ...MAINTENANCE_MUTANTS,
   ...ENQUEUE_MUTANTS,
   ...ARRIVAL_MUTANTS,
   ...OFFER_MUTANTS,

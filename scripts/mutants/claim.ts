@@ -81,13 +81,12 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     ],
     [sqlTest("claim"), PROPERTY],
   ),
-  plant(
-    "pause-ignored",
-    "paused queues are claimed from",
-    CLAIM,
-    ["and not line.is_paused", ""],
-    [sqlTest("pause")],
-  ),
+  {
+    name: "pause-ignored",
+    bug: "paused queues are claimed from",
+    edits: [{ file: CLAIM, from: "and not line.is_paused", to: "", every: true }],
+    tests: [sqlTest("pause")],
+  },
   {
     name: "due-time-ignored",
     bug: "scheduled jobs run at once",
@@ -112,7 +111,10 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "turn-without-end",
     "in a large claim the first tenant takes all there is",
     FAIR,
-    ["limit least(p_turn, p_limit - turn.n)", "limit p_limit - turn.n"],
+    [
+      "limit least(case when p_heavy is null then p_turn else v_turns[turn.stretch] end, p_limit - turn.n)",
+      "limit p_limit - turn.n",
+    ],
     [sqlTest("claim-fair")],
   ),
   plant(

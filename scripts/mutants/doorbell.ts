@@ -31,13 +31,16 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
     "edge-bell-waited-for",
     "an enqueue waits for a transaction that rang and stays open",
     DOORBELL,
-    ["where bell.queue_id = 0 for update skip locked", "where bell.queue_id = 0 for update"],
+    [
+      "bell.queue_id = 0 and bell.worker_id = 0 for update skip locked",
+      "bell.queue_id = 0 and bell.worker_id = 0 for update",
+    ],
     [sqlTest("edge-bell")],
   ),
   plant(
     "edge-bell-pruned",
     "maintenance takes the bell of the Edge worker for that of a worker that is gone",
-    migration("rescue"),
+    migration("maintain"),
     ["bell.worker_id <> 0 and ", ""],
     [sqlTest("edge-bell")],
   ),
@@ -69,7 +72,10 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
     "rings-not-coalesced",
     "many callers post as many times",
     DOORBELL,
-    ["if not v_is_only or v_last.at > v_now - interval '1 second' then", "if false then"],
+    [
+      "if not v_is_only or v_last.at between v_now - interval '1 second' and v_now then",
+      "if false then",
+    ],
     [sqlTest("doorbell")],
   ),
   {
@@ -102,7 +108,7 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
     "outcome-of-another-request",
     "after a crash a ring takes the answer of an older request with its number",
     RINGS,
-    [" and response.created >= ring.at - interval '1 minute'", ""],
+    [" and response.created >= least(ring.at, v_now) - interval '1 minute'", ""],
     [sqlTest("rings")],
   ),
   plant(

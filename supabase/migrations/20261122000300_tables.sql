@@ -193,6 +193,7 @@ create table queue.dead_letters (
 create index dead_letters_type_idx on queue.dead_letters (type_id, failed_at);
 create index dead_letters_fingerprint_idx on queue.dead_letters (fingerprint, failed_at);
 create index dead_letters_failed_idx on queue.dead_letters (failed_at);
+create index dead_letters_queue_idx on queue.dead_letters (queue_id);
 comment on table queue.dead_letters is 'Failed jobs with a copy of their facts and every error: they outlive their partition.';
 
 create table queue.idempotency_keys (
@@ -258,7 +259,7 @@ comment on column queue.bells.type_ids is 'Types that the worker runs; null: any
 comment on column queue.bells.channel is
   'Where the worker takes a job without asking: known to it alone, because anybody may LISTEN. Null: it only wants to be woken.';
 comment on column queue.bells.offer_ms is 'How long it has to accept such a job.';
-comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker.';
+comment on column queue.bells.queue_id is '0 stands for every queue: with worker 0 it is the bell of the Edge worker, with another that of a worker of very many queues.';
 
 create unlogged table queue.passed_bells (
   queue_id integer not null,
@@ -276,6 +277,22 @@ create unlogged table queue.sweeps (
 ) with (fillfactor = 50);
 comment on table queue.sweeps is
   'When a worker last claimed from the start and not from its mark, for each set of queues and types. Unlogged: lost, the next worker sweeps at once.';
+
+create unlogged table queue.detours (
+  scope bigint not null,
+  number bigint generated always as identity,
+  at timestamptz not null,
+  pause_ms integer not null,
+  mark json not null,
+  constraint detours_pkey primary key (scope, number)
+);
+comment on table queue.detours is
+  'Where claims from a set of queues and types begin for a while, because a look from the start had to pass much that is not for them. Empty as a rule. The newest row of a scope holds. Unlogged: lost, the next claim looks from the start.';
+comment on column queue.detours.mark is 'A position in one lane, as queue.claim returns it.';
+
+create sequence queue.detour_mark as bigint minvalue 0 start 0;
+comment on sequence queue.detour_mark is
+  '1 while there may be a row in queue.detours. A sequence, because each claim reads it, and no snapshot keeps old values of it.';
 
 create table queue.audit (
   id bigint generated always as identity,

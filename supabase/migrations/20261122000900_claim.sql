@@ -83,6 +83,38 @@ end;
 $$;
 comment on function queue.lines is 'The ids of the queues a claim reads, without paused ones.';
 
+-- Where types were ever held by many queues, those with work are found in ready: most of the others are empty.
+create function queue.busy_lines(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
+returns integer[]
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if p_queue_ids is not null or p_type_ids is null then
+    return queue.lines(p_queue_ids, p_except, p_type_ids);
+  end if;
+  p_queue_ids := array(select pair.queue_id from queue.type_queues as pair where pair.type_id = any (p_type_ids) limit 33);
+  if cardinality(p_queue_ids) > 32 then
+    return array(
+      select line.id from unnest(queue.lines(null, p_except, null)) as line (id)
+      where exists (
+        select from queue.type_queues as pair where pair.queue_id = line.id and pair.type_id = any (p_type_ids)
+      )
+    );
+  end if;
+  return array(
+    select line.id from queue.queues as line
+    where line.id = any (p_queue_ids) and not line.is_paused and line.id <> all (coalesce(p_except, '{}'))
+  );
+end;
+$$;
+comment on function queue.busy_lines is
+  'The ids of the queues a claim reads, without paused ones; where the types have many queues, only those with pending jobs.';
+
 -- A sweep passes every dead index entry that autovacuum has not come to yet: it is enough that one worker of many makes it.
 create function queue.may_sweep(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
 returns boolean

@@ -64,10 +64,27 @@ declare
   v_share integer;
   v_may_try boolean;
   v_is_marked boolean;
+  v_scope bigint;
+  v_detour json;
+  v_is_whole boolean := false;
+  v_read bigint;
   v_lease_id bigint;
 begin
   perform queue.ensure_generation();
-  if p_mark is null and p_tenant_id is null then
+  -- Where a look from the start was dear not long ago, the claim begins where that one came to.
+  if p_tenant_id is null and (p_mark is null or p_mark -> 'sweep' is not null)
+    and pg_sequence_last_value('queue.detour_mark') = 1
+  then
+    v_scope := queue.scope_of(p_queue_ids, p_except, p_type_ids);
+    v_detour := queue.detour(v_scope);
+    if p_mark is null then
+      p_mark := v_detour;
+    elsif v_detour is not null then
+      p_mark := (p_mark::jsonb - 'sweep')::json;
+      v_detour := null;
+    end if;
+  end if;
+  if p_tenant_id is null and p_mark is null then
     v_part := queue.claim_few(p_worker_id, p_queue_ids, p_except, p_type_ids, p_limit, p_lease_ms);
     if v_part.o_is_all then
       if v_part.o_ids is not null then
@@ -78,12 +95,17 @@ begin
       end if;
       return;
     end if;
+    v_is_whole := true;
+    -- Entries of the index that this transaction has read so far, dead ones included.
+    v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass);
   end if;
   if p_mark -> 'sweep' is not null and queue.may_sweep(p_queue_ids, p_except, p_type_ids) then
     p_mark := '{}';
+    v_is_whole := p_tenant_id is null;
+    v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass);
   end if;
   perform queue.promote_due();
-  v_lines := queue.lines(p_queue_ids, p_except, p_type_ids);
+  v_lines := queue.busy_lines(p_queue_ids, p_except, p_type_ids);
 
   if p_mark ->> 'at' is not null and (p_mark ->> 'q')::integer = any (v_lines) then
     v_part := queue.take_lane(
@@ -157,6 +179,10 @@ begin
       order by drawn.priority, pass.number, drawn.lot, drawn.at
     loop
       exit when v_rest = 0;
+      -- This lane has just been looked through from the detour on.
+      continue when v_detour is not null and v_head.queue_id = (v_detour ->> 'q')::integer
+        and v_head.priority = (v_detour ->> 'p')::smallint and v_head.lane = (v_detour ->> 'l')::integer
+        and not v_head.is_shared;
       if v_may_try then
         v_part := queue.take_suspect(
           v_head.queue_id, v_head.priority, case when p_tenant_id is not null then v_head.lane end, p_type_ids,
@@ -199,6 +225,27 @@ begin
     end loop;
   end if;
 
+  if v_is_whole then
+    v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass) - v_read;
+    if v_read > 2000 + 10 * p_limit then
+      if o_ids is null then
+        -- Nothing was found: from now on, what comes after all that is in the lane that was looked through last.
+        o_mark := (
+          select json_build_object('q', token.queue_id, 'p', token.priority, 'l', token.lane, 'at', token.at, 'id', token.id)
+          from queue.ready as token
+          where token.queue_id = v_head.queue_id and token.priority = v_head.priority and token.lane = v_head.lane
+            and not v_head.is_shared
+          order by token.at desc, token.id desc limit 1
+        );
+      end if;
+      if o_mark -> 'at' is not null then
+        perform queue.note_detour(
+          coalesce(v_scope, queue.scope_of(p_queue_ids, p_except, p_type_ids)), v_read, o_mark);
+      end if;
+    elsif v_scope is not null then
+      perform queue.note_detour(v_scope, 0, null);
+    end if;
+  end if;
   if o_ids is null then
     o_mark := null;
     return;

@@ -66,7 +66,7 @@ declare
   v_count integer;
 begin
   perform queue.promote_due();
-  v_lines := queue.lines(p_queue_ids, p_except, p_type_ids);
+  v_lines := queue.busy_lines(p_queue_ids, p_except, p_type_ids);
   -- One tenant's jobs are found in any queue; where all are meant, such a queue is a tenant of its own.
   if p_tenant_id is null then
     v_fifo := array(select line.id from queue.queues as line where line.id = any (v_lines) and line.is_fifo);

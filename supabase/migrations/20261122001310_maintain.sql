@@ -29,6 +29,14 @@ begin
   get diagnostics v_count = row_count;
   delete from queue.passed_bells as passed
   where not exists (select from queue.bells as bell where bell.worker_id = passed.worker_id);
+  if pg_sequence_last_value('queue.detour_mark') = 1 then
+    delete from queue.detours as old
+    where old.at + old.pause_ms * interval '1 millisecond' < queue.clock() - interval '1 minute' or old.at > queue.clock();
+    if not exists (select from queue.detours) then
+      -- One that is just being made counts as forgotten: the next claim looks from the start.
+      perform setval('queue.detour_mark', 0);
+    end if;
+  end if;
   delete from queue.handovers
   where ctid = any (array(
     select passed.ctid from queue.handovers as passed
@@ -40,7 +48,7 @@ begin
 end;
 $$;
 comment on function queue.prune_bells is
-  'Deletes bells of workers that are gone, 10000 at most, and hand-overs that have ended, 1000 at most; returns how many bells.';
+  'Deletes bells of workers that are gone, 10000 at most, hand-overs that have ended, 1000 at most, and detours of the past; returns how many bells.';
 
 -- A worker's row outlives it as long as the runs that name it. The oldest have the smallest ids.
 create function queue.prune_workers()
@@ -82,7 +90,7 @@ as $$
 declare
   v_now timestamptz := queue.clock();
   v_before timestamptz := v_now - (select settings.failed_retention from queue.settings);
-  v_from timestamptz := '-infinity';
+  v_from timestamptz := timestamptz '-infinity';
   v_total integer := 0;
   v_count integer;
 begin
@@ -123,28 +131,27 @@ declare
   v_count integer;
 begin
   case p_part
-    when 'clock' then return queue.follow_clock();
+    when 'clock' then v_total := queue.follow_clock();
     when 'rescue' then
       loop
         v_count := queue.rescue(100);
         v_total := v_total + v_count;
         exit when v_count = 0 or queue.clock() > v_until;
       end loop;
-      return v_total;
-    when 'sweep' then return queue.sweep_racing();
+    when 'sweep' then v_total := queue.sweep_racing();
     when 'promote' then
-      v_count := queue.promote_due();
-      if v_count > 0 and exists (select from queue.bells as bell where bell.queue_id = 0) then
+      v_total := queue.promote_due();
+      if v_total > 0 and exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
         perform queue.ring_edge(null);
       end if;
-      return v_count;
-    when 'arrivals' then return case when exists (select from queue.arrivals) then queue.adopt_arrivals() else 0 end;
-    when 'rings' then return queue.collect_rings();
-    when 'partitions' then return queue.extend_partitions();
-    when 'bells' then return queue.prune_bells();
-    when 'workers' then return queue.prune_workers();
-    when 'dead_letters' then return queue.expire_dead_letters();
+    when 'arrivals' then v_total := case when exists (select from queue.arrivals) then queue.adopt_arrivals() else 0 end;
+    when 'rings' then v_total := queue.collect_rings();
+    when 'partitions' then v_total := queue.extend_partitions();
+    when 'bells' then v_total := queue.prune_bells();
+    when 'workers' then v_total := queue.prune_workers();
+    when 'dead_letters' then v_total := queue.expire_dead_letters();
   end case;
+  return v_total;
 end;
 $$;
 comment on function queue.maintain_part is 'Does one part of maintenance; returns how much of it there was to do.';
@@ -160,8 +167,8 @@ set lock_timeout = '250ms'
 as $$
 declare
   v_part text;
-  v_did jsonb := '{}';
-  v_failed jsonb := '[]';
+  v_did jsonb := jsonb '{}';
+  v_failed jsonb := jsonb '[]';
   v_is_keeper boolean;
 begin
   foreach v_part in array array[
@@ -207,7 +214,7 @@ declare
   v_left bigint;
   v_failure queue.failures;
   v_number text;
-  v_problems jsonb := '[]';
+  v_problems jsonb := jsonb '[]';
 begin
   select count(*) filter (where part.first_id > ids.last_value), max(part.end_id) - max(ids.last_value)
   into v_ahead, v_left

@@ -212,6 +212,11 @@ begin
   if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then
     return v_is_alive;
   end if;
+  -- For very many queues one bell stands: it costs the same however many there are, and brings no job itself.
+  if cardinality(queue.lines(p_queue_ids, null, p_type_ids)) > 256 then
+    insert into queue.bells (queue_id, worker_id, type_ids) values (0, p_worker, p_type_ids) on conflict do nothing;
+    return v_is_alive;
+  end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
   if p_channel is not null then
     delete from queue.bells

@@ -147,19 +147,76 @@ end;
 $$;
 comment on function queue.explain is 'Why a job is not running, or what became of it: its status and an ordered list of reasons, each a code and a sentence.';
 
+-- From one lane to the next: what is read does not grow with the jobs that are pending, only with the tenants that have some.
+create function queue.oldest_pending()
+returns table (queue_id integer, at timestamptz)
+language plpgsql
+stable
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive lane as (
+    (
+      select token.queue_id, token.priority, token.lane, token.at from queue.ready as token
+      order by token.queue_id, token.priority, token.lane, token.at, token.id limit 1
+    )
+    union all
+    select next.* from lane
+    cross join lateral (
+      select token.queue_id, token.priority, token.lane, token.at from queue.ready as token
+      where (token.queue_id, token.priority, token.lane) > (lane.queue_id, lane.priority, lane.lane)
+      order by token.queue_id, token.priority, token.lane, token.at, token.id limit 1
+    ) as next
+  )
+  select lane.queue_id, min(lane.at) from lane group by lane.queue_id;
+end;
+$$;
+comment on function queue.oldest_pending is 'Since when the oldest pending job of each queue has waited.';
+
+-- Each table is read once, and of tables of tokens and dead letters only an index. Where one queue is asked for, only what is its own.
 create function queue.stats(p_queue text)
 returns table (
   queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, fetched bigint,
   completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint,
   oldest_pending_seconds double precision
 )
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set jit = off
+set plan_cache_mode = force_custom_plan
 as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := queue.clock();
+  v_one integer := (select known.id from queue.queues as known where known.name = p_queue);
+begin
+  return query
   with line as (
-    select known.id, known.name, known.is_paused from queue.queues as known where p_queue is null or known.name = p_queue
+    select known.id, known.name, known.is_paused from queue.queues as known where p_queue is null or known.id = v_one
+  ),
+  ready as (
+    select token.queue_id, count(*) as n from queue.ready as token
+    where v_one is null or token.queue_id = v_one group by token.queue_id
+  ),
+  later as (
+    select token.queue_id, count(*) as n from queue.scheduled as token
+    where v_one is null or token.queue_id = v_one group by token.queue_id
+  ),
+  held as (
+    select token.queue_id, count(*) as n from queue.waiting as token
+    where v_one is null or token.queue_id = v_one group by token.queue_id
+  ),
+  dead as (
+    select letter.queue_id, count(*) as n from queue.dead_letters as letter
+    where v_one is null or letter.queue_id = v_one group by letter.queue_id
   ),
   running as (
     select job.queue_id, count(*) as n
@@ -174,21 +231,24 @@ as $$
       count(*) filter (where run.to_status = 'failed') as failed,
       count(*) filter (where run.outcome in ('failed', 'lost') and run.to_status <> 'failed') as retried
     from queue.runs as run join queue.jobs as job on job.id = run.job_id
-    where run.finished_at > queue.clock() - interval '1 hour'
+    where run.finished_at > v_now - interval '1 hour'
     group by job.queue_id
   )
-  select line.name, line.is_paused,
-    (select count(*) from queue.ready as token where token.queue_id = line.id),
-    (select count(*) from queue.scheduled as token where token.queue_id = line.id),
-    (select count(*) from queue.waiting as token where token.queue_id = line.id),
-    coalesce(running.n, 0), least(coalesce(told.jobs, 0), coalesce(running.n, 0)), coalesce(recent.completed, 0), coalesce(recent.failed, 0), coalesce(recent.retried, 0),
-    (select count(*) from queue.dead_letters as dead where dead.queue_id = line.id),
-    (select extract(epoch from queue.clock() - min(token.at)) from queue.ready as token where token.queue_id = line.id)
+  select line.name, line.is_paused, coalesce(ready.n, 0), coalesce(later.n, 0), coalesce(held.n, 0),
+    coalesce(running.n, 0), least(coalesce(told.jobs, 0), coalesce(running.n, 0)),
+    coalesce(recent.completed, 0), coalesce(recent.failed, 0), coalesce(recent.retried, 0), coalesce(dead.n, 0),
+    case when oldest.at is not null then greatest(0, extract(epoch from v_now - oldest.at))::double precision end
   from line
+  left join ready on ready.queue_id = line.id
+  left join later on later.queue_id = line.id
+  left join held on held.queue_id = line.id
+  left join dead on dead.queue_id = line.id
   left join running on running.queue_id = line.id
   left join queue.fetched() as told on told.queue = line.name
   left join recent on recent.queue_id = line.id
+  left join queue.oldest_pending() as oldest on oldest.queue_id = line.id
   order by line.name;
+end;
 $$;
 comment on function queue.stats is
   'Depth, rates of the last hour and age of the oldest pending job, for each queue. fetched: how many of the jobs in processing have not begun yet, by the workers'' last heartbeats.';
@@ -215,8 +275,8 @@ declare
 begin
   select count(*) into v_workers from queue.workers as worker
   where worker.is_registered and worker.seen_at > v_now - v_timeout;
-  select extract(epoch from v_now - min(token.at)) into v_oldest
-  from queue.ready as token join queue.queues as line on line.id = token.queue_id where not line.is_paused;
+  select case when min(oldest.at) is not null then greatest(0, extract(epoch from v_now - min(oldest.at))) end into v_oldest
+  from queue.oldest_pending() as oldest join queue.queues as line on line.id = oldest.queue_id where not line.is_paused;
   select count(*) into v_expired from queue.leases as lease where lease.expires_at < v_now - interval '1 minute';
   select count(*) into v_dead from queue.dead_letters;
   select count(*) into v_paused from queue.queues as line where line.is_paused;

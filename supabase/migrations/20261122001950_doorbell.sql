@@ -57,7 +57,7 @@ as $$
 begin
   delete from queue.bells
   where ctid = any (array(
-    select bell.ctid from queue.bells as bell where bell.queue_id = 0 for update skip locked
+    select bell.ctid from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0 for update skip locked
   ));
   return found;
 exception
@@ -164,6 +164,43 @@ $$;
 comment on function queue.edge_lines is
   'Those of these queues that hold a type which no long-lived worker serves and no route turns off.';
 
+-- A worker of very many queues has one bell for all. It is rung by those that hold a type it runs.
+create function queue.ring_wide(p_queue_id integer)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_worker_id integer;
+begin
+  if not queue.may_notify() then
+    return false;
+  end if;
+  select bell.worker_id into v_worker_id from queue.bells as bell
+  where bell.queue_id = 0 and bell.worker_id > 0 and (bell.type_ids is null or exists (
+    select from queue.type_queues as pair where pair.queue_id = p_queue_id and pair.type_id = any (bell.type_ids)
+  ))
+  limit 1 for update skip locked;
+  if v_worker_id is null then
+    return false;
+  end if;
+  -- In an older snapshot a bell that rang meanwhile would be an error. Left where it is, it rings once too often at worst.
+  if current_setting('transaction_isolation') = 'read committed' then
+    delete from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = v_worker_id;
+  end if;
+  perform pg_notify('millrace', 'w:' || v_worker_id);
+  return true;
+exception
+  when serialization_failure then
+    return false; -- a caller in repeatable read still sees a bell that somebody took
+end;
+$$;
+comment on function queue.ring_wide is
+  'Wakes one of the workers that sleep on very many queues and run a type of this one; false when there is none.';
+
 create function queue.ring_edge(p_queue_id integer)
 returns void
 language plpgsql
@@ -171,6 +208,14 @@ volatile
 set search_path = ''
 as $$
 begin
+  if exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id > 0)
+    and p_queue_id is not null and queue.ring_wide(p_queue_id)
+  then
+    return;
+  end if;
+  if not exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
+    return;
+  end if;
   -- A run would find nothing there, arm the bell, and be rung again by the next job.
   if exists (select from queue.queues as line where line.id = p_queue_id and line.is_paused)
     or (p_queue_id is not null and cardinality(queue.edge_lines(array[p_queue_id])) = 0)
@@ -181,7 +226,7 @@ begin
 end;
 $$;
 comment on function queue.ring_edge is
-  'A job became ready while the Edge worker''s bell was armed: takes the bell and posts. Where a transaction that is still open holds the bell, at most one post a second.';
+  'A job became ready while the Edge worker''s bell was armed: takes the bell and posts, unless a worker of very many queues is woken. Where a transaction that is still open holds the bell, at most one post a second.';
 
 create function queue.arm_edge_bell()
 returns boolean
@@ -197,7 +242,7 @@ begin
     return false;
   end if;
   -- Somebody who arms it in a transaction that stays open would make the insert wait.
-  if not exists (select from queue.bells as bell where bell.queue_id = 0) then
+  if not exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
     if not pg_try_advisory_xact_lock(hashtextextended('millrace.arm', 0)) then
       return false;
     end if;
@@ -241,11 +286,11 @@ declare
   v_last timestamptz;
 begin
   perform queue.collect_rings();
-  if p_reason <> 'remaining' and exists (select from queue.bells as bell where bell.queue_id = 0) then
+  if p_reason <> 'remaining' and exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
     -- The worker has run dry, and nothing has rung since. What falls due rings here; what it could not have is no reason to call it
     -- again and again, but now and then: a transaction that was open when the bell was armed may have brought a job unheard.
     perform queue.maintain();
-    if not exists (select from queue.bells as bell where bell.queue_id = 0) then
+    if not exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
       return 'rung';
     end if;
     select ring.at into v_last from queue.rings as ring order by ring.id desc limit 1;

@@ -165,7 +165,7 @@ begin
   return jsonb_build_object(
     'checked_at', queue.clock(), 'pg_net', v_has_net, 'vault', v_has_vault, 'pg_cron', v_has_cron,
     'has_url', v_door.o_url is not null, 'has_token', v_door.o_token is not null, 'is_ready', v_door.o_state = 'ready',
-    'is_armed', exists (select from queue.bells as bell where bell.queue_id = 0),
+    'is_armed', exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0),
     'last_ring', v_ring, 'problems', queue.doorbell_problems(), 'cron_jobs', v_jobs,
     'cron_wanted', (select jsonb_agg(known.name order by known.name) from queue.cron_jobs() as known)
   );

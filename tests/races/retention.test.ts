@@ -40,6 +40,12 @@ async function oldDeadJob(race: Race): Promise<Old> {
   }
 }
 
+/** A job that has ended and left its key. */
+async function keyedJob(race: Race, key: string): Promise<void> {
+  const { id, lease } = await race.hold({ key });
+  await race.eve`select public.complete_job(${id}, null, ${lease})`;
+}
+
 /** Somebody who reads all jobs, as pg_dump does, and has not finished. */
 async function read(session: TestSql): Promise<void> {
   await session`begin`;
@@ -138,6 +144,7 @@ describeOnEachServer("partitions that are due to go", (context) => {
   it("stop nobody while what is kept beside their jobs is deleted, and go in a later call", () =>
     withRace(context.db, async (race) => {
       const { id, number } = await oldDeadJob(race);
+      await keyedJob(race, "sample");
       await race.eve`
         insert into queue.idempotency_keys (scope, key, job_id)
         select queue.key_scope(null, ${race.type}, false), 'old-' || n, ${id}::bigint + n % 50 from generate_series(1, 1500) as n`;
@@ -167,7 +174,8 @@ describeOnEachServer("partitions that are due to go", (context) => {
   it("do not go before the last key that somebody held", () =>
     withRace(context.db, async (race) => {
       const { id } = await oldDeadJob(race);
-      await race.eve`insert into queue.idempotency_keys values ('', 'held', ${id})`;
+      await keyedJob(race, "held");
+      await race.eve`update queue.idempotency_keys set job_id = ${id} where key = 'held'`;
       await race.ann`begin`;
       await race.ann`select from queue.idempotency_keys where key = 'held' for update`;
 

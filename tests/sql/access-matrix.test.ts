@@ -51,6 +51,33 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.key_scope() queue.may_notify() queue.payload_of() queue.refuse_key() queue.resolve_key()
     queue.revive_arrival() queue.ring_for_names() queue.ring_held() queue.take_keys() queue.try_name()
     queue.write_jobs()`,
+    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq`,
+    queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
+    queue.bury_blocked() queue.busy_reason() queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked()
+    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name()
+    queue.check_options() queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share()
+    queue.clear_partition() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
+    queue.doorbell() queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once()
+    queue.ensure_generation() queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched()
+    queue.find_dead() queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access()
+    queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
+    queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names()
+    queue.intern_queue() queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone()
+    queue.is_droppable() queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
+    queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
+    queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems()
+    queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.move_ids_on() queue.names_of()
+    queue.next_share() queue.note() queue.number_of() queue.offer() queue.parents_ended() queue.parse_jobs()
+    queue.part_failed() queue.part_succeeded() queue.post_ring() queue.priority_rank() queue.promote_due()
+    queue.prune_bells() queue.prune_workers() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed()
+    queue.put_ready() queue.queues_id_seq queue.record_act() queue.refuse_change() queue.rescue()
+    queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
+    queue.routes_id_seq queue.server_problems() queue.settle() queue.sign_in() queue.single_job() queue.span()
+    queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell() queue.take_fair()
+    queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error()
+    queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
+    queue.workers_id_seq queue.busy_lines() queue.detour() queue.detours_number_seq queue.detour_mark
+    queue.follow_clock() queue.note_detour() queue.oldest_pending() queue.scope_of() queue.ring_wide()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
   "authenticated execute": `
@@ -81,7 +108,7 @@ const MATRIX: Readonly<Record<string, string>> = {
   "service_role select": `
     queue.arrivals queue.passed_bells queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations
     queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p*
-    queue.sweeps queue.type_queues queue.user_jobs queue.user_quotas`,
+    queue.sweeps queue.type_queues queue.user_jobs queue.user_quotas queue.detours`,
   "service_role select, insert, update": `
     queue.settings`,
 };
@@ -335,6 +362,8 @@ const COLUMN: Readonly<Record<string, string>> = {
   "queue.dead_letters": "job_id",
   "queue.dependencies": "child_id",
   "queue.fanouts": "parent_id",
+  "queue.detours": "scope",
+  "queue.failures": "part",
   "queue.generations": "first_lease_id",
   "queue.handovers": "job_id",
   "queue.idempotency_keys": "job_id",
@@ -364,6 +393,10 @@ async function fill(db: TestDatabase, tenant: string): Promise<Set<string>> {
   await sql`select public.set_job_route('routed', p_function => 'routed')`;
   await sql`insert into queue.rings (at, reason) values (queue.clock(), 'tick')`;
   await sql`insert into queue.sweeps values (1, queue.clock()) on conflict do nothing`;
+  await sql`
+    insert into queue.failures
+    values ('rescue', 1, queue.clock(), queue.clock(), queue.clock(), '23503', 'no') on conflict do nothing`;
+  await sql`insert into queue.detours (scope, at, pause_ms, mark) values (1, queue.clock(), 200, '{}')`;
   await sql`insert into queue.fanouts values (${unwanted.id}, 'cancelled', 0, queue.clock()) on conflict do nothing`;
   await sql`insert into queue.handovers values (nextval('queue.lease_ids'), ${unwanted.id}, 1)`;
   const rows = await sql<

@@ -56,6 +56,36 @@ describeOnEachServer(
       assert.equal((await superSql`select from queue.bells`).length, 0);
     });
 
+    it("of a worker of very many queues are one, which rings for any that holds a type it runs", async () => {
+      const { sql } = context.db;
+      const [row] = await sql<{ worker: number; type: number }[]>`
+        with line as (insert into queue.queues (name) select 'wide ' || n from generate_series(1, 400) as n returning id),
+          pair as (
+            insert into queue.type_queues select type.id, line.id from line, queue.intern_type('wide') as type (id) returning type_id
+          )
+        select (queue.register_worker('wide', null, null, '{wide}') ->> 'worker')::int as worker, min(type_id) as type from pair`;
+      const { worker, type } = only(row);
+      const arm = () => sql`select queue.arm_bells(${worker}, null, ${[type]}, 'channel', 2000)`;
+      await arm();
+      await arm();
+      const bells =
+        await sql`select queue_id, channel from queue.bells where worker_id = ${worker}`;
+
+      const others = await heard(({ enqueue }) => enqueue("narrow", { queue: "narrow" }));
+      const first = await heard(({ enqueue }) => enqueue("wide", { queue: "wide 7" }));
+      const second = await heard(({ enqueue }) => enqueue("wide", { queue: "wide 8" }));
+      await arm();
+      const many = await heard(
+        () => sql`select from queue.enqueue_alike('wide', '[1, 2, 3]', p_queue => 'wide 9')`,
+      );
+
+      assert.deepEqual(
+        [...bells].map((bell) => ({ ...bell })),
+        [{ queue_id: 0, channel: null }],
+      );
+      assert.deepEqual([others, first, second, many], [[], [`w:${worker}`], [], [`w:${worker}`]]);
+    });
+
     it("ring once: the second job finds the worker awake", async () => {
       const worker = await sleep("once", ["once"]);
 

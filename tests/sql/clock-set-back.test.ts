@@ -87,7 +87,8 @@ describeOnEachServer("when the clock was set back by an hour", (context) => {
     for (let n = 0; n < 6; n += 1) {
       await context.db.advance(10_000);
       await sql`select queue.extend_leases(${worker}, ${[job.lease_id]}, 30000)`;
-      if (n === 1) await alive();
+      // Its sign of life may come before anybody's maintenance.
+      if (n === 0) await alive();
       await maintainAll(sql);
       assert.equal(await status(job.id), "processing");
     }

@@ -101,7 +101,7 @@ describeOnEachServer("install_cron with a pg_cron that knows seconds", (context)
         "report",
       ],
     );
-    assert.equal(gone?.["names"].length, 3);
+    assert.equal(gone?.["names"].length, 5);
     assert.deepEqual(
       (await jobs(context.db)).map(({ name }) => name),
       ["report"],

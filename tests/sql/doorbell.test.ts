@@ -61,6 +61,19 @@ describeOnEachServer("trigger_queue_worker with pg_net and Vault", (context) => 
     ]);
   });
 
+  it("posts as soon as ever after the clock was set back", async () => {
+    const { sql, enqueue } = rigOf(context.db);
+    await enqueue("work");
+    const first = await trigger(sql);
+    await answerRequests(context.db);
+    await context.db.advance(-3_600_000);
+
+    const answers = [first, await trigger(sql), await trigger(sql)];
+
+    assert.deepEqual(answers, ["rung", "rung", "coalesced"]);
+    await context.db.advance(3_600_000);
+  });
+
   it("passes on what it is asked for", async () => {
     const { sql, enqueue } = rigOf(context.db);
     await enqueue("mail");

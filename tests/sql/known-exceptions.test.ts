@@ -100,6 +100,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "post_ring",
       // Gives up rather than to wait for somebody.
       "report",
+      "ring_wide",
       "take_edge_bell",
       "trigger_worker",
       "try_name",
@@ -127,6 +128,7 @@ describeOnEachServer("of the functions, only these", (context) => {
       "ring",
       "ring_for_names",
       "ring_held",
+      "ring_wide",
     ]);
   });
 

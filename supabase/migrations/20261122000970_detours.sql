@@ -1,0 +1,70 @@
+-- A claim that knows no mark looks from the start. It passes what it can't have: jobs of types that nobody here serves, and dead
+-- index entries that an old snapshot keeps. Where that was much, the place it came to is remembered for all who claim from the same
+-- queues and types, and for a time in proportion to what was read they begin there. So dear looks take a small part of the time
+-- however dear they are. What came before the place meanwhile (a job of higher priority, one that was given back) waits until the
+-- next look from the start, a fifth of a second as a rule.
+--
+-- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
+--
+-- Locks: a transaction-level advisory lock of the scope, which nobody waits for.
+
+create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return hashtextextended(row(p_queue_ids, p_except, p_type_ids)::text, 0);
+end;
+$$;
+comment on function queue.scope_of is 'A number that stands for a set of queues and types.';
+
+create function queue.detour(p_scope bigint)
+returns json
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz := queue.clock();
+begin
+  return (
+    select last.mark from (
+      select known.* from queue.detours as known where known.scope = p_scope order by known.number desc limit 1
+    ) as last
+    where v_now between last.at and last.at + last.pause_ms * interval '1 millisecond'
+  );
+end;
+$$;
+comment on function queue.detour is 'Where a claim of this scope begins just now; null: at the start.';
+
+create function queue.note_detour(p_scope bigint, p_read bigint, p_mark json)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_number bigint;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('millrace.detour', p_scope)) then
+    return;
+  end if;
+  if p_mark is not null then
+    insert into queue.detours as made (scope, at, pause_ms, mark)
+    values (p_scope, queue.clock(), least(greatest(p_read / 100, 200), 10000), p_mark)
+    returning made.number into v_number;
+    perform setval('queue.detour_mark', 1);
+  end if;
+  delete from queue.detours as old where old.scope = p_scope and old.number is distinct from v_number;
+end;
+$$;
+comment on function queue.note_detour is
+  'Remembers where claims of a scope begin for a while after a look that read so many index entries; null: at the start again.';
