@@ -19,7 +19,7 @@ export interface Audit {
   readonly attemptsBegun: number;
   /** Attempts that ran and left no trace, because the server forgot their claim: by a crash, or because a standby took over. */
   readonly attemptsForgotten: number;
-  /** Losses that cost an attempt though no handler began: of workers that were killed, and of callers that have nothing but SQL. */
+  /** Losses that cost an attempt though no handler began: of workers that died or stood still, and of callers that have nothing but SQL. */
   readonly chargedUnseen: number;
   /** What is wrong; empty when all is well. */
   readonly faults: readonly string[];
@@ -33,7 +33,7 @@ interface Row {
 export async function audit(
   sql: TestSql,
   books: Books,
-  fleet: Pick<Fleet, "kills" | "members">,
+  fleet: Pick<Fleet, "absences" | "members">,
   servers: Pick<Servers, "failovers" | "crashes">,
 ): Promise<Audit> {
   const rows = await sql<Row[]>`
@@ -49,9 +49,9 @@ export async function audit(
   const strange = rows.filter(({ nonce }) => !isKnown(nonce));
 
   const told = [...books.told].map(([nonce, { id }]) => ({ nonce, id }));
-  // Children that were forgotten are enqueued again by their parent's next attempt, and have another id then.
-  const isMadeAgain = (nonce: string, at: number): boolean => nonce.includes("/") && isExcused(at);
-  const sightings = books.sightings.filter(({ nonce, at }) => !isMadeAgain(nonce, at));
+  // Jobs that were forgotten may have been enqueued again by their keys, and have another id then.
+  const ids = new Set(there.values());
+  const sightings = books.sightings.filter(({ id, at }) => ids.has(id) || !isExcused(at));
   const strangers = await findStrangers(sql, told, sightings);
   const ends = await findWrongEnds(sql, books, fleet, servers);
   const statuses = await sql<{ status: string; count: number }[]>`

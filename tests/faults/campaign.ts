@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { spawnScript, type TestProcess } from "../support/processes.ts";
 import { type Audit, audit } from "./audit.ts";
 import { readBooks } from "./books.ts";
+import { count } from "./count.ts";
 import { direct } from "./director.ts";
 import { type Disk, makeDisk } from "./disk.ts";
 import { type Fleet, type Member, startFleet } from "./fleet.ts";
@@ -215,6 +216,10 @@ async function judge(
     restMs: rest.ms,
     longestStopMs: fleet.longestStopMs,
     ...found,
-    faults: [...wrongs, ...books.stuck.map((call) => `stuck call: ${call}`), ...found.faults],
+    faults: [
+      ...wrongs,
+      ...count(books.stuck, "calls that did not return in time"),
+      ...found.faults,
+    ],
   };
 }

@@ -22,6 +22,8 @@ interface Run {
   readonly outcome: string;
   readonly worker: string | null;
   readonly is_charged: boolean;
+  readonly started: number;
+  readonly finished: number;
 }
 
 /** A crash may be noticed a little before it is noted. */
@@ -30,12 +32,14 @@ const SLACK_MS = 1_000;
 /** How attempts and jobs ended, against what handlers saw and what plans say. */
 export async function findWrongEnds(
   sql: TestSql,
-  { sightings }: Books,
-  { kills, members }: Pick<Fleet, "kills" | "members">,
+  { sightings, blocks }: Books,
+  { absences, members }: Pick<Fleet, "absences" | "members">,
   { crashes, failovers }: Pick<Servers, "crashes" | "failovers">,
 ): Promise<Ends> {
   const runs = await sql<Run[]>`
     select run.job_id::text as id, run.lease_id::text as lease, run.outcome::text, worker.name as worker,
+      (date_part('epoch', run.started_at) * 1000)::double precision as started,
+      (date_part('epoch', run.finished_at) * 1000)::double precision as finished,
       run.to_status = 'failed' or coalesce(lead(run.attempt) over trail, token.attempt + 1, run.attempt + 1) > run.attempt as is_charged
     from queue.runs as run
     left join queue.workers as worker on worker.id = run.worker_id
@@ -59,12 +63,19 @@ export async function findWrongEnds(
   const unseen = runs.filter(({ id, lease }) => !begun.has(`${id}/${lease}`));
   const unbegun = unseen.filter(({ outcome }) => outcome !== "lost" && outcome !== "released");
   const charged = unseen.filter(({ outcome, is_charged }) => outcome === "lost" && is_charged);
-  const dead = new Set(kills.map(({ member, pid }) => `${member} ${pid}`));
   const plain = new Set(members.filter(({ way }) => way === "sql").map(({ name }) => name));
-  // Of a worker that died nobody knows what it had begun; and who has nothing but SQL can't tell that an answer never came.
-  const isExcused = ({ worker }: Run): boolean => {
+  const away = [...absences, ...blocks];
+  // What a worker had begun that died or stood still nobody knows; and who has nothing but SQL can't tell that an answer never came.
+  const isExcused = ({ worker, started, finished }: Run): boolean => {
     const [member = "", pid = ""] = (worker ?? "").split(" ");
-    return plain.has(member) || dead.has(`${member} ${pid}`);
+    const wasAway = away.some(
+      (time) =>
+        time.member === member &&
+        time.pid === Number(pid) &&
+        time.from < finished &&
+        time.to > started,
+    );
+    return plain.has(member) || wasAway;
   };
   const chargedAlive = charged.filter((run) => !isExcused(run));
   const remembered = sightings.filter(
