@@ -2,9 +2,7 @@ import type { TestSql } from "../support/connect.ts";
 import { findStrangers, summarise } from "../support/identity-audit.ts";
 import type { Books } from "./books.ts";
 import { count } from "./count.ts";
-import { findWrongEnds } from "./ends.ts";
-import type { Fleet } from "./fleet.ts";
-import type { Servers } from "./servers.ts";
+import { findWrongEnds, type Past } from "./ends.ts";
 
 /** What became of all jobs. */
 export interface Audit {
@@ -30,12 +28,8 @@ interface Row {
   readonly nonce: string;
 }
 
-export async function audit(
-  sql: TestSql,
-  books: Books,
-  fleet: Pick<Fleet, "absences" | "members">,
-  servers: Pick<Servers, "failovers" | "crashes">,
-): Promise<Audit> {
+export async function audit(sql: TestSql, books: Books, past: Past): Promise<Audit> {
+  const { servers } = past;
   const rows = await sql<Row[]>`
     select id::text, payload #>> '{who,nonce}' as nonce from queue.jobs`;
   const there = new Map(rows.map(({ id, nonce }) => [nonce, id]));
@@ -53,7 +47,7 @@ export async function audit(
   const ids = new Set(there.values());
   const sightings = books.sightings.filter(({ id, at }) => ids.has(id) || !isExcused(at));
   const strangers = await findStrangers(sql, told, sightings);
-  const ends = await findWrongEnds(sql, books, fleet, servers);
+  const ends = await findWrongEnds(sql, books, past);
   const statuses = await sql<{ status: string; count: number }[]>`
     select status, count(*)::integer as count from public.job_queue group by status`;
 

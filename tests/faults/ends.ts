@@ -4,6 +4,21 @@ import { count } from "./count.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Servers } from "./servers.ts";
 
+/** A time in which a worker, or everybody, could not reach the database. */
+export interface CutOff {
+  readonly member: string | undefined;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What was done to all that took part. */
+export interface Past {
+  readonly fleet: Pick<Fleet, "absences" | "members">;
+  readonly servers: Pick<Servers, "failovers" | "crashes">;
+  readonly cutOffs: readonly CutOff[];
+  readonly leaseMs: number;
+}
+
 interface Ends {
   readonly attemptsForgotten: number;
   readonly chargedUnseen: number;
@@ -33,8 +48,7 @@ const SLACK_MS = 1_000;
 export async function findWrongEnds(
   sql: TestSql,
   { sightings, blocks }: Books,
-  { absences, members }: Pick<Fleet, "absences" | "members">,
-  { crashes, failovers }: Pick<Servers, "crashes" | "failovers">,
+  { fleet: { absences, members }, servers: { crashes, failovers }, cutOffs, leaseMs }: Past,
 ): Promise<Ends> {
   const runs = await sql<Run[]>`
     select run.job_id::text as id, run.lease_id::text as lease, run.outcome::text, worker.name as worker,
@@ -65,7 +79,8 @@ export async function findWrongEnds(
   const charged = unseen.filter(({ outcome, is_charged }) => outcome === "lost" && is_charged);
   const plain = new Set(members.filter(({ way }) => way === "sql").map(({ name }) => name));
   const away = [...absences, ...blocks];
-  // What a worker had begun that died or stood still nobody knows; and who has nothing but SQL can't tell that an answer never came.
+  // What a worker had begun that died, stood still or was cut off for much of its lease nobody knows; and who has nothing but SQL
+  // can't tell that an answer never came.
   const isExcused = ({ worker, started, finished }: Run): boolean => {
     const [member = "", pid = ""] = (worker ?? "").split(" ");
     const wasAway = away.some(
@@ -75,14 +90,20 @@ export async function findWrongEnds(
         time.from < finished &&
         time.to > started,
     );
-    return plain.has(member) || wasAway;
+    const cutOffMs = cutOffs
+      .filter((time) => time.member === undefined || time.member === member)
+      .reduce((sum, { from, to }) => {
+        return sum + Math.max(0, Math.min(to, finished) - Math.max(from, started));
+      }, 0);
+    return plain.has(member) || wasAway || cutOffMs > leaseMs / 2;
   };
   const chargedAlive = charged.filter((run) => !isExcused(run));
   const remembered = sightings.filter(
     ({ at }) => !failovers.some((failover) => at > failover.knownUntil && at < failover.at),
   );
 
-  const nameRun = ({ id, lease, worker }: Run): string => `job ${id}, lease ${lease} of ${worker}`;
+  const nameRun = ({ id, lease, worker, started, finished }: Run): string =>
+    `job ${id}, lease ${lease} of ${worker}, ${new Date(started).toISOString()} to ${new Date(finished).toISOString()}`;
   const name = ({ id, detail }: Found): string => `job ${id} (${detail})`;
   return {
     attemptsForgotten: unrecorded.length - untold.length,

@@ -130,7 +130,11 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     terminate: (index) =>
       hold(index, async (seat) => {
         // One that is just starting has no way to stop in good order yet.
-        await seat.process.waitFor("ready", { timeoutMs: 20_000 }).catch(() => undefined);
+        const isReady = await seat.process.waitFor("ready", { timeoutMs: 20_000 }).then(
+          () => true,
+          () => false,
+        );
+        if (!isReady) return;
         await end(seat);
         replace(seat);
       }),
