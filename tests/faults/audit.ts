@@ -2,9 +2,7 @@ import type { TestSql } from "../support/connect.ts";
 import { findStrangers, summarise } from "../support/identity-audit.ts";
 import type { Books } from "./books.ts";
 import { count } from "./count.ts";
-import { findWrongEnds } from "./ends.ts";
-import type { Fleet } from "./fleet.ts";
-import type { Servers } from "./servers.ts";
+import { findWrongEnds, type Past } from "./ends.ts";
 
 /** What became of all jobs. */
 export interface Audit {
@@ -19,7 +17,7 @@ export interface Audit {
   readonly attemptsBegun: number;
   /** Attempts that ran and left no trace, because the server forgot their claim: by a crash, or because a standby took over. */
   readonly attemptsForgotten: number;
-  /** Losses that cost an attempt though no handler began: of workers that were killed, and of callers that have nothing but SQL. */
+  /** Losses that cost an attempt though no handler began: of workers that died or stood still, and of callers that have nothing but SQL. */
   readonly chargedUnseen: number;
   /** What is wrong; empty when all is well. */
   readonly faults: readonly string[];
@@ -30,12 +28,8 @@ interface Row {
   readonly nonce: string;
 }
 
-export async function audit(
-  sql: TestSql,
-  books: Books,
-  fleet: Pick<Fleet, "kills" | "members">,
-  servers: Pick<Servers, "failovers" | "crashes">,
-): Promise<Audit> {
+export async function audit(sql: TestSql, books: Books, past: Past): Promise<Audit> {
+  const { servers } = past;
   const rows = await sql<Row[]>`
     select id::text, payload #>> '{who,nonce}' as nonce from queue.jobs`;
   const there = new Map(rows.map(({ id, nonce }) => [nonce, id]));
@@ -49,11 +43,11 @@ export async function audit(
   const strange = rows.filter(({ nonce }) => !isKnown(nonce));
 
   const told = [...books.told].map(([nonce, { id }]) => ({ nonce, id }));
-  // Children that were forgotten are enqueued again by their parent's next attempt, and have another id then.
-  const isMadeAgain = (nonce: string, at: number): boolean => nonce.includes("/") && isExcused(at);
-  const sightings = books.sightings.filter(({ nonce, at }) => !isMadeAgain(nonce, at));
+  // Jobs that were forgotten may have been enqueued again by their keys, and have another id then.
+  const ids = new Set(there.values());
+  const sightings = books.sightings.filter(({ id, at }) => ids.has(id) || !isExcused(at));
   const strangers = await findStrangers(sql, told, sightings);
-  const ends = await findWrongEnds(sql, books, fleet, servers);
+  const ends = await findWrongEnds(sql, books, past);
   const statuses = await sql<{ status: string; count: number }[]>`
     select status, count(*)::integer as count from public.job_queue group by status`;
 

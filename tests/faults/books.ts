@@ -2,6 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Sighting } from "../support/identity.ts";
 import { readJournal } from "../support/journal.ts";
+import type { Absence } from "./fleet.ts";
 import type { ProducerEntry } from "./producer.ts";
 
 /** What producers and handlers wrote down. */
@@ -15,6 +16,8 @@ export interface Books {
   /** Calls that did not return in time. */
   readonly stuck: readonly string[];
   readonly sightings: readonly Sighting[];
+  /** When handlers blocked their process. */
+  readonly blocks: readonly Absence[];
 }
 
 export function readBooks(folder: string): Books {
@@ -36,5 +39,11 @@ export function readBooks(folder: string): Books {
       if ((told.get(nonce)?.at ?? 0) <= entry.at) told.set(nonce, { id, at: entry.at });
     }
   }
-  return { tried, undone, told, stuck, sightings: read<Sighting>("seen-") };
+  const blocks = files.flatMap((name) => {
+    const [, member = "", pid] = /^blocked-(.*)-(\d+)\.jsonl$/.exec(name) ?? [];
+    const times =
+      pid === undefined ? [] : readJournal<{ from: number; to: number }>(join(folder, name));
+    return times.map((time) => ({ member, pid: Number(pid), ...time }));
+  });
+  return { tried, undone, told, stuck, sightings: read<Sighting>("seen-"), blocks };
 }

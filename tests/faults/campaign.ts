@@ -1,11 +1,14 @@
 import { chmod } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { FaultyProxy } from "../support/faulty-proxy.ts";
 import { spawnScript, type TestProcess } from "../support/processes.ts";
 import { type Audit, audit } from "./audit.ts";
 import { readBooks } from "./books.ts";
+import { count } from "./count.ts";
 import { direct } from "./director.ts";
 import { type Disk, makeDisk } from "./disk.ts";
+import type { CutOff } from "./ends.ts";
 import { type Fleet, type Member, startFleet } from "./fleet.ts";
 import { CONNECTION_KINDS } from "./kinds/connections.ts";
 import { DATABASE_KINDS, STANDBY_KINDS } from "./kinds/database.ts";
@@ -39,6 +42,7 @@ export interface FaultOptions {
 export interface FaultReport extends Audit {
   readonly seed: number;
   readonly postgres: string;
+  readonly began: string;
   readonly ms: number;
   readonly faultsStruck: number;
   readonly byKind: Readonly<Record<string, number>>;
@@ -130,7 +134,13 @@ async function play(options: FaultOptions, stage: Stage): Promise<FaultReport> {
     ...(options.hasStandby ? STANDBY_KINDS : []),
   ].filter(({ name }) => !options.without?.includes(name));
   let faults = 0;
-  const direction = await direct({ random, leaseMs, servers, network, fleet, disk }, kinds, {
+  const cutOffs: CutOff[] = [];
+  const cutOff = (way: FaultyProxy | undefined, from: number): void => {
+    const member = members.find(({ url }) => way && Number(new URL(url).port) === way.port)?.name;
+    if (!way || member !== undefined) cutOffs.push({ member, from, to: Date.now() });
+  };
+  const scene = { random, leaseMs, servers, network, fleet, disk, cutOff };
+  const direction = await direct(scene, kinds, {
     forMs: options.forMs,
     pauseMs: options.pauseMs,
     onFault: (name) => {
@@ -146,7 +156,7 @@ async function play(options: FaultOptions, stage: Stage): Promise<FaultReport> {
   onProgress(`at rest after ${rest.ms} ms`);
   const stuck = await findStuckWorkers(servers, members, STUCK_MS);
   await fleet.stop();
-  return await judge(options, { stage, fleet, direction, startedAt, rest }, [
+  return await judge(options, { stage, fleet, direction, startedAt, rest, cutOffs }, [
     ...wrongs,
     ...(rest.open === undefined
       ? []
@@ -193,20 +203,24 @@ interface Played {
   readonly direction: Awaited<ReturnType<typeof direct>>;
   readonly startedAt: number;
   readonly rest: Awaited<ReturnType<typeof comeToRest>>;
+  readonly cutOffs: readonly CutOff[];
 }
 
 async function judge(
-  { seed }: FaultOptions,
-  { stage, fleet, direction, startedAt, rest }: Played,
+  { seed, leaseMs }: FaultOptions,
+  { stage, fleet, direction, startedAt, rest, cutOffs }: Played,
   wrongs: readonly string[],
 ): Promise<Omit<FaultReport, "driverFaultsInProducers">> {
   const { disk, servers } = stage;
   const books = readBooks(join(disk.folder));
-  const found = await servers.asSuperuser((sql) => audit(sql, books, fleet, servers));
+  const found = await servers.asSuperuser((sql) =>
+    audit(sql, books, { fleet, servers, cutOffs, leaseMs }),
+  );
   const byKind = Object.fromEntries(direction.counts);
   return {
     seed,
     postgres: servers.version,
+    began: new Date(startedAt).toISOString(),
     ms: Date.now() - startedAt,
     faultsStruck: Object.values(byKind).reduce((sum, n) => sum + n, 0),
     byKind,
@@ -215,6 +229,10 @@ async function judge(
     restMs: rest.ms,
     longestStopMs: fleet.longestStopMs,
     ...found,
-    faults: [...wrongs, ...books.stuck.map((call) => `stuck call: ${call}`), ...found.faults],
+    faults: [
+      ...wrongs,
+      ...count(books.stuck, "calls that did not return in time"),
+      ...found.faults,
+    ],
   };
 }

@@ -26,6 +26,7 @@ export async function direct(
   let isServerStruck = false;
 
   async function strike(kind: Kind): Promise<void> {
+    const from = Date.now();
     if (kind.isOfServer) isServerStruck = true;
     try {
       options.onFault(kind.name);
@@ -34,7 +35,10 @@ export async function direct(
       // The server that it wanted to strike is away because of another fault.
       troubles.push(`${kind.name}: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
-      if (kind.isOfServer) isServerStruck = false;
+      if (kind.isOfServer) {
+        isServerStruck = false;
+        scene.cutOff(undefined, from);
+      }
     }
   }
 

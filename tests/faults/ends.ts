@@ -4,6 +4,21 @@ import { count } from "./count.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Servers } from "./servers.ts";
 
+/** A time in which a worker, or everybody, could not reach the database. */
+export interface CutOff {
+  readonly member: string | undefined;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What was done to all that took part. */
+export interface Past {
+  readonly fleet: Pick<Fleet, "absences" | "members">;
+  readonly servers: Pick<Servers, "failovers" | "crashes">;
+  readonly cutOffs: readonly CutOff[];
+  readonly leaseMs: number;
+}
+
 interface Ends {
   readonly attemptsForgotten: number;
   readonly chargedUnseen: number;
@@ -22,6 +37,8 @@ interface Run {
   readonly outcome: string;
   readonly worker: string | null;
   readonly is_charged: boolean;
+  readonly started: number;
+  readonly finished: number;
 }
 
 /** A crash may be noticed a little before it is noted. */
@@ -30,12 +47,13 @@ const SLACK_MS = 1_000;
 /** How attempts and jobs ended, against what handlers saw and what plans say. */
 export async function findWrongEnds(
   sql: TestSql,
-  { sightings }: Books,
-  { kills, members }: Pick<Fleet, "kills" | "members">,
-  { crashes, failovers }: Pick<Servers, "crashes" | "failovers">,
+  { sightings, blocks }: Books,
+  { fleet: { absences, members }, servers: { crashes, failovers }, cutOffs, leaseMs }: Past,
 ): Promise<Ends> {
   const runs = await sql<Run[]>`
     select run.job_id::text as id, run.lease_id::text as lease, run.outcome::text, worker.name as worker,
+      (date_part('epoch', run.started_at) * 1000)::double precision as started,
+      (date_part('epoch', run.finished_at) * 1000)::double precision as finished,
       run.to_status = 'failed' or coalesce(lead(run.attempt) over trail, token.attempt + 1, run.attempt + 1) > run.attempt as is_charged
     from queue.runs as run
     left join queue.workers as worker on worker.id = run.worker_id
@@ -59,19 +77,33 @@ export async function findWrongEnds(
   const unseen = runs.filter(({ id, lease }) => !begun.has(`${id}/${lease}`));
   const unbegun = unseen.filter(({ outcome }) => outcome !== "lost" && outcome !== "released");
   const charged = unseen.filter(({ outcome, is_charged }) => outcome === "lost" && is_charged);
-  const dead = new Set(kills.map(({ member, pid }) => `${member} ${pid}`));
   const plain = new Set(members.filter(({ way }) => way === "sql").map(({ name }) => name));
-  // Of a worker that died nobody knows what it had begun; and who has nothing but SQL can't tell that an answer never came.
-  const isExcused = ({ worker }: Run): boolean => {
+  const away = [...absences, ...blocks];
+  // What a worker had begun that died, stood still or was cut off for much of its lease nobody knows; and who has nothing but SQL
+  // can't tell that an answer never came.
+  const isExcused = ({ worker, started, finished }: Run): boolean => {
     const [member = "", pid = ""] = (worker ?? "").split(" ");
-    return plain.has(member) || dead.has(`${member} ${pid}`);
+    const wasAway = away.some(
+      (time) =>
+        time.member === member &&
+        time.pid === Number(pid) &&
+        time.from < finished &&
+        time.to > started,
+    );
+    const cutOffMs = cutOffs
+      .filter((time) => time.member === undefined || time.member === member)
+      .reduce((sum, { from, to }) => {
+        return sum + Math.max(0, Math.min(to, finished) - Math.max(from, started));
+      }, 0);
+    return plain.has(member) || wasAway || cutOffMs > leaseMs / 2;
   };
   const chargedAlive = charged.filter((run) => !isExcused(run));
   const remembered = sightings.filter(
     ({ at }) => !failovers.some((failover) => at > failover.knownUntil && at < failover.at),
   );
 
-  const nameRun = ({ id, lease, worker }: Run): string => `job ${id}, lease ${lease} of ${worker}`;
+  const nameRun = ({ id, lease, worker, started, finished }: Run): string =>
+    `job ${id}, lease ${lease} of ${worker}, ${new Date(started).toISOString()} to ${new Date(finished).toISOString()}`;
   const name = ({ id, detail }: Found): string => `job ${id} (${detail})`;
   return {
     attemptsForgotten: unrecorded.length - untold.length,

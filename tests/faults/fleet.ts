@@ -10,6 +10,14 @@ export interface Member {
   readonly runtime: "node" | "deno";
 }
 
+/** A time in which a process did nothing; milliseconds of the epoch. */
+export interface Absence {
+  readonly member: string;
+  readonly pid: number;
+  readonly from: number;
+  readonly to: number;
+}
+
 export interface FleetOptions {
   readonly members: readonly Member[];
   readonly folder: string;
@@ -23,8 +31,8 @@ export interface Fleet {
   readonly wrongs: readonly string[];
   /** The longest time from SIGTERM to the end of a process. */
   readonly longestStopMs: number;
-  /** When processes were killed while they may have held claims. */
-  readonly kills: readonly { readonly member: string; readonly pid: number; readonly at: number }[];
+  /** When processes stood still, or died while they may have held claims. */
+  readonly absences: readonly Absence[];
   kill(index: number): Promise<void>;
   /** SIGTERM, and a new process once it has ended; it must end with 0 in its time. */
   terminate(index: number): Promise<void>;
@@ -49,7 +57,7 @@ const PLAIN_WORKER = new URL("./plain-worker.fixture.ts", import.meta.url);
 
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const wrongs: string[] = [];
-  const kills: { member: string; pid: number; at: number }[] = [];
+  const absences: Absence[] = [];
   let longestStopMs = 0;
 
   const seats = options.members.map((member): Seat => {
@@ -108,34 +116,44 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   return {
     members: options.members,
     wrongs,
-    kills,
+    absences,
     get longestStopMs() {
       return longestStopMs;
     },
     kill: (index) =>
       hold(index, async (seat) => {
         seat.isExpectedToEnd = true;
-        kills.push({ member: seat.member.name, pid: seat.process.pid, at: Date.now() });
+        absences.push({ ...whoIs(seat), from: 0, to: Number.POSITIVE_INFINITY });
         await seat.process.kill("SIGKILL");
         replace(seat);
       }),
     terminate: (index) =>
       hold(index, async (seat) => {
         // One that is just starting has no way to stop in good order yet.
-        await seat.process.waitFor("ready", { timeoutMs: 20_000 }).catch(() => undefined);
+        const isReady = await seat.process.waitFor("ready", { timeoutMs: 20_000 }).then(
+          () => true,
+          () => false,
+        );
+        if (!isReady) return;
         await end(seat);
         replace(seat);
       }),
     freeze: (index, ms) =>
       hold(index, async (seat) => {
+        const from = Date.now();
         seat.process.signal("SIGSTOP");
         await delay(ms);
         seat.process.signal("SIGCONT");
+        absences.push({ ...whoIs(seat), from, to: Date.now() });
       }),
     async stop() {
       await Promise.all(seats.map(end));
     },
   };
+}
+
+function whoIs({ member, process }: Seat): { member: string; pid: number } {
+  return { member: member.name, pid: process.pid };
 }
 
 function spawn(member: Member, { folder, leaseMs }: FleetOptions): TestProcess {

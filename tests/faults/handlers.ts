@@ -25,6 +25,8 @@ export interface HandlerTools {
   readonly seen: Journal;
   /** Which jobs handlers enqueued. */
   readonly told: Journal;
+  /** When they blocked their process. */
+  readonly blocks: Journal;
 }
 
 type Given = Pick<
@@ -86,7 +88,11 @@ async function perform(context: HandlerContext<Plan>, tools: HandlerTools, queue
   note(signature);
   if (input.reports) progress(50, input.who.nonce, signature);
   await delay(input.ms);
-  if (sighting.attempt === 1) block(input.blockMs);
+  if (sighting.attempt === 1 && input.blockMs > 0) {
+    const from = Date.now();
+    block(input.blockMs);
+    tools.blocks.write({ from, to: Date.now() });
+  }
   if (input.end !== "commit" || sighting.attempt <= input.failures) {
     if (input.end === "return") await enqueueChildren(queue, input, tools);
     if (sighting.attempt <= input.failures) throw new Error(plannedFailure(sighting));
@@ -132,5 +138,5 @@ async function enqueueChildren(
 
 /** Nothing of this process moves meanwhile, its heartbeats included. */
 function block(ms: number): void {
-  if (ms > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

@@ -5,6 +5,7 @@ import { connect } from "../../src/db/postgres-js.ts";
 import { createQueue, type Enqueuer, type Queue } from "../../src/index.ts";
 import type { Acknowledgement } from "../support/identity.ts";
 import { type Draft, noncesOf, Producer, type ProducerTools, tell } from "./producer.ts";
+import { NoAnswerError, STATEMENT_MS, within } from "./within.ts";
 
 /** Opens a transaction of the application's own and hands its enqueuer over; rolls back when `work` throws. */
 type Transaction = (work: (enqueuer: Enqueuer) => Promise<void>) => Promise<void>;
@@ -121,7 +122,7 @@ function poolLine(url: string): Line {
     connectionString: url,
     max: 6,
     connectionTimeoutMillis: 5_000,
-    query_timeout: 8_000,
+    query_timeout: STATEMENT_MS,
   });
   pool.on("error", () => undefined);
   pool.on("connect", (client) => client.on("error", () => undefined));
@@ -150,13 +151,26 @@ function poolLine(url: string): Line {
 function postgresLine(url: string): Line {
   // Without the look for types, of which postgres.js (3.4) rejects a promise that nobody holds when the connection breaks.
   const settings = { max: 6, connect_timeout: 5, fetch_types: false };
-  const client = postgres(url, { ...settings, onnotice: () => undefined });
+  const open = (): postgres.Sql => postgres(url, { ...settings, onnotice: () => undefined });
+  const client = open();
+  // Its own transactions wait for ever on a connection that fell silent, so they have a client that can be left.
+  let own = open();
   const queue = createQueue({ sql: client });
   return {
     queue,
     async transaction(work) {
-      await client.begin((tx) => work(queue.with(tx)));
+      const asked = own;
+      await within(
+        STATEMENT_MS,
+        asked.begin((tx) => work(queue.with(tx))),
+      ).catch((error: unknown) => {
+        if (error instanceof NoAnswerError && own === asked) {
+          own = open();
+          asked.end({ timeout: 0 }).catch(() => undefined);
+        }
+        throw error;
+      });
     },
-    close: () => client.end({ timeout: 0 }),
+    close: () => Promise.all([client.end({ timeout: 0 }), own.end({ timeout: 0 })]),
   };
 }

@@ -5,9 +5,7 @@ import type { Acknowledgement } from "../support/identity.ts";
 import { enqueueMany, enqueueShuffled, type ShuffledJob } from "../support/shuffled-enqueue.ts";
 import { BATCH, BULK, idlePlan, PAIRS, pick, SINGLE, TENANTS } from "./plan.ts";
 import { type Draft, noncesOf, Producer, type ProducerTools } from "./producer.ts";
-
-/** How long an application waits for a statement of its own. */
-const STATEMENT_MS = 8_000;
+import { STATEMENT_MS, within } from "./within.ts";
 
 /** Knows the SQL contract alone: transactions with savepoints, several open at a time. */
 export async function runSqlProducer(tools: ProducerTools): Promise<void> {
@@ -168,15 +166,4 @@ function idle(producer: Producer): ShuffledJob {
     idempotency_key: nonce,
     tenant_id: tenant,
   };
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const patience = new AbortController();
-  const late = delay(ms, undefined, { signal: patience.signal }).then(
-    () => {
-      throw new Error(`no answer within ${ms} ms`);
-    },
-    () => new Promise<never>(() => undefined),
-  );
-  return Promise.race([work, late]).finally(() => patience.abort());
 }

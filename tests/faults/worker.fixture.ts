@@ -47,6 +47,7 @@ const tools = {
   worker: name,
   seen: openJournal(`${folder}/seen-${member}.jsonl`),
   told: openJournal(`${folder}/told-${member}.jsonl`),
+  blocks: openJournal(`${folder}/blocked-${member}-${process.pid}.jsonl`),
 };
 
 function makeWorker(): Worker {

@@ -35,9 +35,13 @@ function lasting(
     weight,
     async strike(scene) {
       const ways = someWays(scene);
+      const from = Date.now();
       for (const proxy of ways) await begin(proxy, scene);
       await aWhile(scene);
-      for (const proxy of ways) await end(proxy);
+      for (const proxy of ways) {
+        await end(proxy);
+        scene.cutOff(proxy, from);
+      }
       return true;
     },
   };

@@ -8,6 +8,8 @@ import type { Servers } from "../servers.ts";
 
 /** All that faults can strike. */
 export interface Scene {
+  /** Notes that a way, or all of them, led nowhere from then until now. */
+  cutOff(way: FaultyProxy | undefined, from: number): void;
   readonly random: Random;
   readonly leaseMs: number;
   readonly servers: Servers;
