@@ -1,6 +1,7 @@
 import { access } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { type Address, parseAddress } from "../db/address.ts";
+import type { InvalidOptionError } from "../core/errors.ts";
+import { type Address, parseAddress, toUrl, withDatabase } from "../db/address.ts";
 import { type ConnectOptions, connect } from "../db/postgres-js.ts";
 import { checkSchema } from "../db/schema-version.ts";
 import type { Sql } from "../db/sql.ts";
@@ -52,32 +53,31 @@ function openGiven(context: CliContext, url: string, max: number): OpenDatabase 
   const address = readAddress(context, url);
   const sql = connect(url, { max, applicationName: "millrace cli" });
   context.onEnd(() => sql.close());
-  const name = new URL(url).pathname.slice(1);
+  const { host, database } = address;
   return {
     sql,
-    url,
+    // In a form that other programs understand too.
+    url: toUrl(address),
     source: "given",
-    place: `${address.host}${name && `/${name}`}`,
+    place: database === undefined ? host : `${host}/${database}`,
     beside: besideOf(url),
   };
 }
 
 function besideOf(url: string): OpenDatabase["beside"] {
-  return (name, options) => {
-    const other = new URL(url);
-    other.pathname = `/${name}`;
-    return connect(other.href, options);
-  };
+  return (name, options) => connect(withDatabase(url, name), options);
 }
 
 function readAddress({ databaseUrl }: CliContext, url: string): Address {
   try {
     return parseAddress(url);
   } catch (cause) {
+    const { message, hint } = cause as InvalidOptionError;
     throw new CliError({
       code: "INVALID_URL",
       what: `${databaseUrl === undefined ? "DATABASE_URL" : "--database-url"} is not the URL of a Postgres database`,
-      fix: "It looks like postgres://user:password@host:5432/database",
+      why: message.replace(/^.*? is invalid: /, ""),
+      fix: hint ?? "It looks like postgres://user:password@host:5432/database",
       exitCode: EXIT.usage,
       cause,
     });

@@ -1,3 +1,5 @@
+import { type Address, parseAddress } from "../db/address.ts";
+
 const REPLACEMENT = "***";
 
 /** Passwords shorter than this occur in ordinary words too; they are only masked within URLs. */
@@ -30,18 +32,18 @@ export function createMask(
 }
 
 function passwordsOf(text: string): string[] {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (!url || url.password.length < SHORTEST_SECRET) return [];
-  const plain = decode(url.password);
+  const address = tryParse(text);
+  const { password } = address ?? {};
+  if (!address || password === undefined || password.length < SHORTEST_SECRET) return [];
   // `postgres:postgres@…/postgres`: hiding the word everywhere would hide too much.
-  const names = [url.username, url.hostname, url.pathname.slice(1)];
-  return names.includes(plain) ? [] : [...new Set([url.password, plain])];
+  const names = [address.user, address.database, ...address.servers.map(({ host }) => host)];
+  return names.includes(password) ? [] : [...new Set([password, encodeURIComponent(password)])];
 }
 
-function decode(text: string): string {
+function tryParse(text: string): Address | undefined {
   try {
-    return decodeURIComponent(text);
+    return parseAddress(text);
   } catch {
-    return text;
+    return undefined;
   }
 }

@@ -175,9 +175,7 @@ function assemble(
     user: user || places.user || undefined,
     password: secret || undefined,
     database: database || places.database || undefined,
-    host: all
-      .map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`)
-      .join(","),
+    host: all.map(placeOf).join(","),
     looksPooled:
       saysPooled ||
       all.some(({ host, port }) => port === TRANSACTION_POOLER_PORT || POOLER_HOST.test(host)),
@@ -190,20 +188,26 @@ function toServers(hosts: string, ports = ""): Server[] {
   if (hosts === "" && ports === "") return [];
   const givenPorts = ports === "" ? [] : ports.split(",");
   return hosts.split(",").map((written, index) => {
-    const bare = decoded(written).startsWith("/") || /^[0-9a-f]*:[0-9a-f:.]*:/i.test(written);
-    const [, bracketed, name = "", port] =
-      /^(?:\[([^\]]+)\]|([^:]*))(?::(.*))?$/.exec(bare ? "" : written) ?? wrongHost();
-    const host = bare
-      ? decoded(written).replace(/(?<=^\/.*):\d*$/, "")
-      : (bracketed ?? decoded(name));
-    const own = bare ? /(?<=^%2F.*):(\d+)$/i.exec(written)?.[1] : port;
-    return {
-      host: host || "localhost",
-      port: toPort(
-        own ?? givenPorts[index] ?? (givenPorts.length === 1 ? givenPorts[0] : "") ?? "",
-      ),
-    };
+    const [host, own] = hostAndPort(written);
+    const listed = givenPorts[index] ?? (givenPorts.length === 1 ? givenPorts[0] : "");
+    return { host: host || "localhost", port: toPort(own || listed || "") };
   });
+}
+
+function hostAndPort(written: string): [host: string, port?: string | undefined] {
+  // A folder as a parameter may hold colons; before the question mark it is escaped.
+  if (written.startsWith("/") || /^[0-9a-f]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(written)) {
+    return [written];
+  }
+  const match = /^(?:\[([^\]]+)\]|([^:]*))(?::(.*))?$/.exec(written);
+  if (!match) throw new InvalidOptionError("url", EXAMPLE);
+  const [, bracketed, name = "", port] = match;
+  return [bracketed ?? decoded(name), port];
+}
+
+/** Host and port, fit for messages. */
+export function placeOf({ host, port }: Server): string {
+  return host.includes(":") && !host.startsWith("/") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function withPorts(servers: readonly Server[], ports: string | undefined): readonly Server[] {
@@ -224,12 +228,8 @@ function toPort(text: string): number {
   });
 }
 
-function wrongHost(): never {
-  throw new InvalidOptionError("url", EXAMPLE);
-}
-
 function encodeHost(host: string): string {
-  return host.includes(":") ? `[${host}]` : encodeURIComponent(host);
+  return host.includes(":") && !host.startsWith("/") ? `[${host}]` : encodeURIComponent(host);
 }
 
 /** A percent sign that begins no escape stands for itself. */

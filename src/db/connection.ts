@@ -1,7 +1,7 @@
 import postgres from "postgres";
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import { deadline, raceSignal } from "../core/signals.ts";
-import type { Address, Server } from "./address.ts";
+import { type Address, placeOf, type Server } from "./address.ts";
 import type { Pooled } from "./connection-pool.ts";
 import {
   type OneConnection,
@@ -72,7 +72,7 @@ export class Connection implements OneConnection, Pooled {
     signal: AbortSignal | undefined,
   ): Promise<Connection> {
     const { address, driver, inherited, tls, connectTimeoutMs, isPooled } = settings;
-    const host = hostOf(server);
+    const host = placeOf(server);
     const loss = new Loss();
     const warning = new ReplicationWarning();
     const onClose = (): void =>
@@ -114,7 +114,7 @@ export class Connection implements OneConnection, Pooled {
   }
 
   get host(): string {
-    return hostOf(this.server);
+    return placeOf(this.server);
   }
 
   get isLost(): boolean {
@@ -224,12 +224,6 @@ function end(
     .end({ timeout: 0 })
     .catch(() => undefined)
     .finally(() => socket?.destroy());
-}
-
-function hostOf({ host, port }: Server): string {
-  return host.startsWith("/")
-    ? `${host}:${port}`
-    : `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 function addressOptions(
