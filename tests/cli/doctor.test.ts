@@ -49,6 +49,7 @@ describeWithDatabase("millrace doctor", (context) => {
         "migrations",
         "privileges",
         "workers",
+        "handlers",
         "leases",
         "partitions",
         "doorbell",

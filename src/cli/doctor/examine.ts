@@ -7,6 +7,7 @@ import { explainError } from "../explain-error.ts";
 import { checkCron, checkDoorbell, checkRings } from "./edge-checks.ts";
 import { type Finding, fault, ok, skipped, type Verdict } from "./finding.ts";
 import {
+  checkHandlers,
   checkLeases,
   checkMigrations,
   checkPartitions,
@@ -52,6 +53,7 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   if (!isInstalled) return findings;
   await check("privileges", () => checkPrivileges(sql, facts.user));
   await check("workers", () => checkWorkers(sql));
+  await check("handlers", () => checkHandlers(sql));
   await check("leases", () => checkLeases(sql));
   await check("partitions", () => checkPartitions(sql));
   await check("doorbell", async () => checkDoorbell(await edgeStatus(sql)));
