@@ -113,7 +113,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "settling-looks-always",
     "what has ended is told together with a look at an idle queue, and the answer waits for the disk",
     "src/worker/lane-loop.ts",
-    [" && clock.now() >= lane.nextClaimAt;", ";"],
+    ["const isDue = clock.now() >= lane.nextClaimAt;", "const isDue = true;"],
     [workerTest("idle")],
   ),
   plant(

@@ -16,15 +16,17 @@ import { LeaseBook } from "./lease-book.ts";
 import { Link } from "./link.ts";
 import { makeLanes } from "./make-lanes.ts";
 import { Names } from "./names.ts";
+import { newsOf } from "./news.ts";
 import { takeOffer } from "./offers.ts";
 import { isSomethingOpen } from "./open-work.ts";
 import type { WorkerSettings } from "./options.ts";
 import { Orphans } from "./orphans.ts";
+import { Overruns } from "./overruns.ts";
 import { Settlements } from "./settlements.ts";
-import { keepAlive, keepHouse, keepLeases, keepRetention, type UpkeepParts } from "./upkeep.ts";
+import type { UpkeepParts } from "./upkeep.ts";
 import { Verdicts } from "./verdicts.ts";
 import { Waiters } from "./waiters.ts";
-import { watchLeases, watchLoop } from "./watch.ts";
+import { UPKEEP } from "./watch.ts";
 
 /** How long what is finished may take to be written after the handlers have ended, and when the worker was told to hurry. */
 const FLUSH_MS = 5_000;
@@ -145,11 +147,14 @@ export class Engine {
       orphans: this.#orphans,
       time: new DatabaseTime(),
     };
+    const { running } = this.#executor;
+    const overruns = new Overruns({ clock, events, running });
     this.#upkeep = {
       ...shared,
       blocks,
-      running: this.#executor.running,
-      describe: () => ({ ...settings.details, running: this.running, blocked: blocks.describe() }),
+      running,
+      overruns,
+      describe: () => newsOf({ settings, lanes: this.#lanes, running, blocks, overruns }),
       register: async () => {
         this.#signedIn = await register();
       },
@@ -159,7 +164,6 @@ export class Engine {
   get worker(): number {
     return this.#signedIn.worker;
   }
-
   /** From now on no job is brought to it: it works until there is none, and must not miss one that is on its way. */
   refuseOffers(): void {
     this.#bells.takesOffers = false;
@@ -179,12 +183,11 @@ export class Engine {
     const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const keepers = [keepLeases, watchLoop, watchLeases, keepAlive, keepHouse, keepRetention];
-    const upkeep = keepers.map((keep) => keep(this.#upkeep, signal));
-    const others = [...upkeep, this.#names.run(signal)].map((loop) => this.#supervise(loop));
+    const upkeep = UPKEEP.map((keep) => this.#supervise(keep(this.#upkeep, signal)));
     const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
-    const sweeps = [this.#orphans, this.#children].map((one) => this.#supervise(one.run(signal)));
-    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others, ...doorbell, ...sweeps]);
+    const looks = [this.#orphans, this.#children, this.#names];
+    const others = looks.map((one) => this.#supervise(one.run(signal)));
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...upkeep, ...others, ...doorbell]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */

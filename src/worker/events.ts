@@ -36,6 +36,8 @@ export type WorkerEvent =
   | { readonly kind: "claimed"; readonly lane: string; readonly count: number }
   | { readonly kind: "started"; readonly job: AttemptFacts }
   | (AttemptEnd & { readonly job: AttemptFacts; readonly durationMs: number })
+  /** A handler goes on and keeps its slot although the outcome of its attempt is decided; told once, and rarely again. */
+  | { readonly kind: "overrunning"; readonly job: AttemptFacts; readonly runningMs: number }
   /** A handler ended long after the outcome of its attempt was decided. */
   | { readonly kind: "overran"; readonly job: AttemptFacts; readonly durationMs: number }
   /**
@@ -64,6 +66,7 @@ const LEVELS: Readonly<Record<WorkerEvent["kind"], LogLevel>> = {
   handed_over: "info",
   lost: "warn",
   unconfirmed: "info",
+  overrunning: "warn",
   overran: "warn",
   blocked: "warn",
   disconnected: "warn",
@@ -93,6 +96,10 @@ export class Events {
   ended(attempt: Attempt, end: AttemptEnd): void {
     if (!this.wants(end.kind)) return;
     this.emit({ ...end, job: factsOf(attempt), durationMs: attempt.elapsedMs });
+  }
+
+  overrunning(attempt: Attempt, runningMs: number): void {
+    this.emit({ kind: "overrunning", job: factsOf(attempt), runningMs });
   }
 
   overran(attempt: Attempt, durationMs: number): void {
@@ -144,6 +151,7 @@ function fieldsOf(event: WorkerEvent): LogFields {
     attempt: job.attempt,
     ...(job.tenantId !== null && { tenantId: job.tenantId }),
     ...("durationMs" in event && { durationMs: Math.round(event.durationMs) }),
+    ...("runningMs" in event && { runningMs: Math.round(event.runningMs) }),
     ...("retryInMs" in event && { retryInMs: event.retryInMs }),
     ...("delayMs" in event && { delayMs: event.delayMs }),
     // No texts of errors or reasons: they may quote the payload.

@@ -9,6 +9,7 @@ import type { LeaseBook } from "./lease-book.ts";
 import type { Link } from "./link.ts";
 import { OFFER_MS } from "./offer-terms.ts";
 import type { WorkerSettings } from "./options.ts";
+import type { Overruns } from "./overruns.ts";
 import type { Verdicts } from "./verdicts.ts";
 
 export interface UpkeepParts {
@@ -20,6 +21,7 @@ export interface UpkeepParts {
   readonly blocks: Blocks;
   /** The attempts whose handlers run. */
   readonly running: ReadonlySet<Attempt>;
+  readonly overruns: Overruns;
   readonly children: ChildSweep;
   /** What the sign of life tells of this worker. */
   readonly describe: () => unknown;

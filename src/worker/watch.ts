@@ -1,7 +1,15 @@
 import { pause } from "../core/signals.ts";
 import { turn } from "../core/turn.ts";
 import { NOTABLE_MS } from "./blocks.ts";
-import { beat, extend, type UpkeepParts } from "./upkeep.ts";
+import {
+  beat,
+  extend,
+  keepAlive,
+  keepHouse,
+  keepLeases,
+  keepRetention,
+  type UpkeepParts,
+} from "./upkeep.ts";
 
 /** Between two looks for leases that ran out. */
 const LONGEST_BLINK_MS = 500;
@@ -14,7 +22,7 @@ const ASK_AGAIN_MS = 100;
  * everything calls take long to fail, so this waits for none. But where the process itself was blocked nobody has asked, and the lease
  * is most likely alive: then the database is asked first, for a short time. Never rejects.
  */
-export async function watchLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+async function watchLeases(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, book, verdicts, blocks, link } = parts;
   const { clock, leaseMs } = settings;
   while (!signal.aborted) {
@@ -52,7 +60,7 @@ function blinkMs(leaseMs: number): number {
 }
 
 /** Notices when this process is kept from its work, by a timer that comes too late. Never rejects. */
-export async function watchLoop(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+async function watchLoop(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const { settings, blocks, running } = parts;
   const { clock, leaseMs } = settings;
   while (!signal.aborted) {
@@ -70,3 +78,19 @@ async function tellSoon(parts: UpkeepParts): Promise<void> {
   const { logger } = parts.settings;
   await beat(parts).catch((error: unknown) => logger.debug("worker.heartbeat_failed", { error }));
 }
+
+/** Tells of handlers that don't stop. Never rejects. */
+function watchOverruns(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
+  return parts.overruns.watch(() => void tellSoon(parts), signal);
+}
+
+/** All that goes on beside the work of a worker. */
+export const UPKEEP = [
+  keepLeases,
+  watchLoop,
+  watchLeases,
+  watchOverruns,
+  keepAlive,
+  keepHouse,
+  keepRetention,
+] as const;

@@ -89,7 +89,7 @@ declare
   v_stuck record;
 begin
   select count(*) as n, sum(told.slots) as slots, sum(told.running) as running,
-    coalesce(bool_and(told.running >= told.slots), false) as is_full
+    coalesce(bool_and(coalesce(told.running >= told.slots, false)), false) as is_full
   into v_tally
   from queue.live_workers(p_now) as worker
   cross join lateral (
@@ -204,12 +204,11 @@ begin
     order by 1, 2
     limit 20
   ) as problem;
-  select count(*) as n, (array_agg(late))[1] as first into v_long from queue.long_runs(p_now) as late;
+  select late.*, count(*) over () as n into v_long from queue.long_runs(p_now) as late limit 1;
   if v_long.n > 0 then
     v_problems := v_problems || jsonb_build_object('code', 'long_runs', 'message', format(
-      'Job %s of type %s has run for %s s in worker %s; others of its type took %s s%s.', (v_long.first).job_id,
-      (v_long.first).type, round((v_long.first).run_s), (v_long.first).worker,
-      round((v_long.first).usual_s::numeric, 1),
+      'Job %s of type %s has run for %s s in worker %s; others of its type took %s s%s.', v_long.job_id, v_long.type,
+      round(v_long.run_s), v_long.worker, round(v_long.usual_s::numeric, 1),
       case when v_long.n > 1 then format(', and %s more jobs run unusually long', v_long.n - 1) else '' end));
   end if;
   return v_problems;

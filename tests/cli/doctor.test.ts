@@ -54,6 +54,7 @@ describeWithDatabase("millrace doctor", (context) => {
         "records",
         "start",
         "workers",
+        "handlers",
         "leases",
         "partitions",
         "doorbell",

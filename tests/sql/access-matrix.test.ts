@@ -19,65 +19,38 @@ const ROLES = ["anon", "authenticated", "millrace_worker", "service_role"] as co
 /** Rights, role by role, and the objects for which just these hold. Partitions are told as their table with `_p*`. */
 const MATRIX: Readonly<Record<string, string>> = {
   nobody: `
-    queue.actor() queue.adopt() queue.after_completion() queue.after_end() queue.any_lane() queue.audit_id_seq
-    queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast()
-    queue.broadcast_progress() queue.bury_blocked() queue.busy_reason() queue.caller_app_role()
-    queue.caller_tenant() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota() queue.check_job()
-    queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
-    queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases()
-    queue.complete_many() queue.cron_jobs() queue.doorbell() queue.doorbell_problems() queue.drop_partition()
-    queue.edge_lines() queue.enqueue_once() queue.ensure_generation() queue.epoch_ms()
-    queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead() queue.fingerprint()
-    queue.generation_key() queue.generation_mark queue.grant_access() queue.grant_operator()
-    queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs() queue.hold_ended()
-    queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names() queue.intern_queue()
-    queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable()
-    queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
-    queue.jobs_nowhere() queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines()
-    queue.live_lease() queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part()
-    queue.maintenance_problems() queue.make_partition() queue.make_tenant_policies() queue.may_sweep()
-    queue.move_ids_on() queue.names_of() queue.next_share() queue.note() queue.number_of() queue.offer()
-    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.post_ring()
-    queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers() queue.pull_token()
-    queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq queue.reconcile()
-    queue.reconciled() queue.record_act() queue.refuse_change() queue.rescue() queue.resolve_edges()
-    queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
-    queue.routes_id_seq queue.sequences_behind() queue.server_problems() queue.settle() queue.sign_in()
-    queue.single_job() queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight()
-    queue.take_edge_bell() queue.take_fair() queue.take_lane() queue.take_suspect() queue.take_turns()
-    queue.tenants_id_seq queue.tidy_error() queue.types_id_seq queue.uninstall_cron() queue.was_settled()
-    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq queue.adopt_arrivals() queue.adopt_batch() queue.arrivals_with_names() queue.arrive_many()
-    queue.arrive_one() queue.cancel_arrival() queue.check_element() queue.find_unreadable() queue.intern_all()
-    queue.key_scope() queue.may_notify() queue.payload_of() queue.refuse_key() queue.resolve_key()
-    queue.revive_arrival() queue.ring_for_names() queue.ring_held() queue.take_keys() queue.try_name()
-    queue.write_jobs()`,
-    queue.weigh_edges() queue.worker_problems() queue.workers_id_seq`,
+    queue.actor() queue.adopt() queue.adopt_arrivals() queue.adopt_batch() queue.after_completion() queue.after_end()
+    queue.any_lane() queue.arrivals_with_names() queue.arrive_many() queue.arrive_one() queue.audit_id_seq
     queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
-    queue.bury_blocked() queue.busy_reason() queue.caller_app_role() queue.caller_tenant() queue.cancel_blocked()
-    queue.cancelled_by() queue.charge_quota() queue.check_job() queue.check_jobs() queue.check_name()
-    queue.check_options() queue.check_tenant() queue.claim() queue.claim_few() queue.claim_share()
-    queue.clear_partition() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
-    queue.doorbell() queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once()
-    queue.ensure_generation() queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched()
-    queue.find_dead() queue.fingerprint() queue.generation_key() queue.generation_mark queue.grant_access()
-    queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
-    queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_names()
-    queue.intern_queue() queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone()
-    queue.is_droppable() queue.is_integer() queue.is_needed() queue.is_unsettled() queue.job_columns() queue.job_ids
-    queue.keep_fanouts() queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease()
-    queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems()
-    queue.make_partition() queue.make_tenant_policies() queue.may_sweep() queue.move_ids_on() queue.names_of()
-    queue.next_share() queue.note() queue.number_of() queue.offer() queue.parents_ended() queue.parse_jobs()
-    queue.part_failed() queue.part_succeeded() queue.post_ring() queue.priority_rank() queue.promote_due()
-    queue.prune_bells() queue.prune_workers() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed()
-    queue.put_ready() queue.queues_id_seq queue.record_act() queue.refuse_change() queue.rescue()
-    queue.resolve_edges() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge() queue.rings_id_seq
-    queue.routes_id_seq queue.server_problems() queue.settle() queue.sign_in() queue.single_job() queue.span()
-    queue.squeeze() queue.sweep_racing() queue.take_by_weight() queue.take_edge_bell() queue.take_fair()
-    queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error()
+    queue.bury_blocked() queue.busy_lines() queue.busy_reason() queue.caller_app_role() queue.caller_tenant()
+    queue.cancel_arrival() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota() queue.check_element()
+    queue.check_job() queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
+    queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases()
+    queue.complete_many() queue.cron_jobs() queue.detour() queue.detour_mark queue.detours_number_seq queue.doorbell()
+    queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once() queue.ensure_generation()
+    queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead()
+    queue.find_unreadable() queue.fingerprint() queue.follow_clock() queue.generation_key() queue.generation_mark
+    queue.grant_access() queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work()
+    queue.has_open_jobs() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron()
+    queue.intern_all() queue.intern_names() queue.intern_queue() queue.intern_tenant() queue.intern_type()
+    queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
+    queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
+    queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease() queue.live_workers()
+    queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems() queue.make_partition()
+    queue.make_tenant_policies() queue.may_notify() queue.may_sweep() queue.move_ids_on() queue.names_of()
+    queue.next_share() queue.note() queue.note_detour() queue.number_of() queue.offer() queue.oldest_pending()
+    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.payload_of()
+    queue.post_ring() queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers()
+    queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq
+    queue.reconcile() queue.reconciled() queue.record_act() queue.refuse_change() queue.refuse_key() queue.rescue()
+    queue.resolve_edges() queue.resolve_key() queue.revive_arrival() queue.revive_flow() queue.ring()
+    queue.ring_advice() queue.ring_edge() queue.ring_for_names() queue.ring_held() queue.ring_wide()
+    queue.rings_id_seq queue.routes_id_seq queue.scope_of() queue.sequences_behind() queue.server_problems()
+    queue.settle() queue.sign_in() queue.single_job() queue.span() queue.squeeze() queue.sweep_racing()
+    queue.take_by_weight() queue.take_edge_bell() queue.take_fair() queue.take_keys() queue.take_lane()
+    queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error() queue.try_name()
     queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
-    queue.workers_id_seq queue.busy_lines() queue.detour() queue.detours_number_seq queue.detour_mark
-    queue.follow_clock() queue.note_detour() queue.oldest_pending() queue.scope_of() queue.ring_wide()`,
+    queue.workers_id_seq queue.write_jobs()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
   "authenticated execute": `
@@ -96,9 +69,9 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.arm_bells() queue.arm_edge_bell() queue.claim_rows() queue.cleanup() queue.clock() queue.collect_rings()
     queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
-    queue.other_leases() queue.overview() queue.parent_results() queue.pass_held_bells() queue.register_worker() queue.report()
-    queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one() queue.sweep_children()
-    queue.trigger_worker() queue.unregister_worker() queue.work_due() queue.worker_names()
+    queue.other_leases() queue.overview() queue.parent_results() queue.pass_held_bells() queue.register_worker()
+    queue.report() queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one()
+    queue.sweep_children() queue.trigger_worker() queue.unregister_worker() queue.work_due() queue.worker_names()
     report_progress() trigger_queue_worker()`,
   "service_role execute": `
     cancel_job() explain_job() pause_queue() purge_jobs() queue.cancel() queue.edge_status() queue.explain()
@@ -106,9 +79,10 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.stats() queue.status_of() queue_health() queue_stats() redrive_jobs() remove_job_route() resume_queue()
     retry_job() set_job_route()`,
   "service_role select": `
-    queue.arrivals queue.passed_bells queue.audit queue.bells queue.cancellations queue.dependencies queue.failures queue.fanouts queue.generations
-    queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions queue.rings queue.routes queue.runs_p*
-    queue.sweeps queue.type_queues queue.user_jobs queue.user_quotas queue.detours`,
+    queue.arrivals queue.audit queue.bells queue.cancellations queue.dependencies queue.detours queue.failures
+    queue.fanouts queue.generations queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions
+    queue.passed_bells queue.rings queue.routes queue.runs_p* queue.sweeps queue.type_queues queue.user_jobs
+    queue.user_quotas`,
   "service_role select, insert, update": `
     queue.settings`,
 };

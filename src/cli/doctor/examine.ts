@@ -7,6 +7,7 @@ import { explainError } from "../explain-error.ts";
 import { checkCron, checkDoorbell, checkRings } from "./edge-checks.ts";
 import { type Finding, fault, ok, skipped, type Verdict } from "./finding.ts";
 import {
+  checkHandlers,
   checkLeases,
   checkMigrations,
   checkPartitions,
@@ -58,6 +59,7 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("records", () => checkRecords(sql));
   await check("start", () => checkStart(sql));
   await check("workers", () => checkWorkers(sql));
+  await check("handlers", () => checkHandlers(sql));
   await check("leases", () => checkLeases(sql));
   await check("partitions", () => checkPartitions(sql));
   await check("doorbell", async () => checkDoorbell(await edgeStatus(sql)));

@@ -6,6 +6,7 @@ import {
   workerFacts,
 } from "../../db/inspect-queue.ts";
 import { migrationStatus } from "../../db/migrate.ts";
+import { queueHealth } from "../../db/operator-functions.ts";
 import { SCHEMA_VERSION } from "../../db/schema-version.ts";
 import type { Sql } from "../../db/sql.ts";
 import { count, countOf } from "../output/words.ts";
@@ -99,6 +100,26 @@ export async function checkLeases(sql: Sql): Promise<Verdict> {
     `${countOf(stuck, "lease")} with ${countOf(jobs, "job")} ran out over a minute ago`,
     "Their worker died, and no other worker took the jobs back",
     "Start a worker, or: select cleanup_stuck_jobs()",
+  );
+}
+
+/** What is wrong inside of live workers; see queue.worker_problems. */
+const HANDLER_PROBLEMS: Readonly<Record<string, string>> = {
+  event_loop_blocked: "Let the handler yield, move its work to a worker thread, or raise leaseMs",
+  handlers_overrun: "Make the handler heed its signal; until it ends its slot is taken",
+  long_runs: "See what it waits for; a `timeout` ends it the next time",
+};
+
+export async function checkHandlers(sql: Sql): Promise<Verdict> {
+  const { problems } = await queueHealth(sql);
+  const own = problems.filter(({ code }) => code in HANDLER_PROBLEMS);
+  const [first] = own;
+  if (!first) return ok("No handler blocks its worker or runs on after its end");
+  const more = own.length === 1 ? "" : ` (and ${own.length - 1} more, see \`millrace stats\`)`;
+  return warning(
+    `${first.message}${more}`,
+    "Jobs beside it wait, and may be lost to other workers",
+    HANDLER_PROBLEMS[first.code] ?? "",
   );
 }
 
