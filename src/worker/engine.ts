@@ -180,14 +180,14 @@ export class Engine {
 
   start(): void {
     const { signal } = this.#ended;
-    const { listen, sql } = this.#settings;
     const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
+    const upkeep = UPKEEP.map((keep) => keep(this.#upkeep, signal));
+    const looks = [this.#orphans, this.#children, this.#names].map((one) => one.run(signal));
+    const isListening = this.#settings.listen && this.#settings.sql.listen;
+    const doorbell = isListening ? [this.#doorbell.run(signal)] : [];
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
-    const upkeep = UPKEEP.map((keep) => this.#supervise(keep(this.#upkeep, signal)));
-    const doorbell = listen && sql.listen ? [this.#supervise(this.#doorbell.run(signal))] : [];
-    const looks = [this.#orphans, this.#children, this.#names];
-    const others = looks.map((one) => this.#supervise(one.run(signal)));
-    this.#loopsEnd = Promise.all([...this.#laneLoops, ...upkeep, ...others, ...doorbell]);
+    const others = [...upkeep, ...looks, ...doorbell].map((loop) => this.#supervise(loop));
+    this.#loopsEnd = Promise.all([...this.#laneLoops, ...others]);
   }
 
   /** Resolves when every lane found nothing since the last piece of work, or when the signal aborts. */
