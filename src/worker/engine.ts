@@ -29,8 +29,7 @@ import { Waiters } from "./waiters.ts";
 import { UPKEEP } from "./watch.ts";
 
 /** How long what is finished may take to be written after the handlers have ended, and when the worker was told to hurry. */
-const FLUSH_MS = 5_000;
-const HURRIED_FLUSH_MS = 2_000;
+const FLUSH_MS = { usual: 5_000, hurried: 2_000 } as const;
 
 /** A started worker: its parts, and the loops that keep them going. */
 export class Engine {
@@ -224,7 +223,7 @@ export class Engine {
       cancel();
       this.#executor.releaseAll();
     }
-    const isClean = await this.#flush(hurry.aborted ? HURRIED_FLUSH_MS : FLUSH_MS);
+    const isClean = await this.#flush(hurry.aborted ? FLUSH_MS.hurried : FLUSH_MS.usual);
     await this.#end();
     return isClean;
   }
