@@ -18,13 +18,6 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
     [race("names")],
   ),
   plant(
-    "child-before-its-parent",
-    "a job that depends on an arrival is adopted before it",
-    ARRIVALS,
-    ["    exit when cardinality(v_held) = 0;", "    exit;"],
-    [race("names")],
-  ),
-  plant(
     "arrival-uncancelled",
     "a job that was cancelled before it was adopted runs all the same",
     ARRIVALS,

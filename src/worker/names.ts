@@ -43,6 +43,7 @@ export class Names {
   async run(signal: AbortSignal): Promise<void> {
     const settings = this.#settings;
     const link = this.#link;
+    if (areComplete(settings, this.#ids)) return;
     signal.addEventListener("abort", () => this.hurry(), { once: true });
     for (let looks = 0; !areComplete(settings, this.#ids) && !signal.aborted; looks += 1) {
       await this.#wakeup.sleep(backoffDelay(LOOK, looks, settings.random()));
