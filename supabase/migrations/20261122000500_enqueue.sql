@@ -138,7 +138,7 @@ comment on function queue.may_notify is
 
 -- Bells that another transaction took and holds: it may be open for long, and its own ring come as late. So the worker is woken without
 -- its bell. It answers by arming another one, and from then on this one does not count: see queue.pass_held_bells.
-create function queue.ring_held(p_queue_id integer, p_count integer)
+create function queue.ring_held(p_queue_id integer, p_count integer, p_wide_queue_id integer default null)
 returns integer
 language plpgsql
 volatile
@@ -158,6 +158,9 @@ begin
         select from queue.passed_bells as passed
         where passed.queue_id = bell.queue_id and passed.worker_id = bell.worker_id and passed.number >= bell.number
       )
+      and (p_wide_queue_id is null or bell.type_ids is null or exists (
+        select from queue.type_queues as pair where pair.queue_id = p_wide_queue_id and pair.type_id = any (bell.type_ids)
+      ))
       -- Who is gone would not answer.
       and exists (select from queue.workers as worker where worker.id = bell.worker_id and worker.seen_at > v_since)
     limit p_count
@@ -165,7 +168,7 @@ begin
   return v_rung;
 end;
 $$;
-comment on function queue.ring_held is 'Wakes up to p_count workers whose bells on a queue are held by open transactions; returns how many.';
+comment on function queue.ring_held is 'Wakes up to p_count workers whose bells on a queue are held by open transactions; with queue 0 those with one bell for all that run a type of p_wide_queue_id. Returns how many.';
 
 create function queue.ring(p_queue_id integer, p_count integer)
 returns void

@@ -212,9 +212,19 @@ begin
   if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then
     return v_is_alive;
   end if;
+  perform queue.pass_held_bells(p_worker);
   -- For very many queues one bell stands: it costs the same however many there are, and brings no job itself.
   if cardinality(queue.lines(p_queue_ids, null, p_type_ids)) > 256 then
-    insert into queue.bells (queue_id, worker_id, type_ids) values (0, p_worker, p_type_ids) on conflict do nothing;
+    insert into queue.bells (queue_id, worker_id, number, type_ids)
+    select 0, p_worker, held.number + 1, p_type_ids
+    from (
+      select coalesce(max(passed.number), 0) as number from queue.passed_bells as passed
+      where passed.queue_id = 0 and passed.worker_id = p_worker
+    ) as held
+    where not exists (
+      select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = p_worker and bell.number > held.number
+    )
+    on conflict do nothing;
     return v_is_alive;
   end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
@@ -228,7 +238,6 @@ begin
       for update skip locked
     ));
   end if;
-  perform queue.pass_held_bells(p_worker);
   insert into queue.bells (queue_id, worker_id, number, type_ids, channel, offer_ms)
   select line.id, p_worker, coalesce(passed.number, 0) + 1, p_type_ids, case when is_empty then p_channel end, case when is_empty then p_offer_ms end
   from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)

@@ -175,21 +175,22 @@ set jit = off
 as $$
 declare
   v_worker_id integer;
+  v_number integer;
 begin
   if not queue.may_notify() then
     return false;
   end if;
-  select bell.worker_id into v_worker_id from queue.bells as bell
+  select bell.worker_id, bell.number into v_worker_id, v_number from queue.bells as bell
   where bell.queue_id = 0 and bell.worker_id > 0 and (bell.type_ids is null or exists (
     select from queue.type_queues as pair where pair.queue_id = p_queue_id and pair.type_id = any (bell.type_ids)
   ))
   limit 1 for update skip locked;
   if v_worker_id is null then
-    return false;
+    return current_setting('transaction_isolation') = 'read committed' and queue.ring_held(0, 16, p_queue_id) > 0;
   end if;
   -- In an older snapshot a bell that rang meanwhile would be an error. Left where it is, it rings once too often at worst.
   if current_setting('transaction_isolation') = 'read committed' then
-    delete from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = v_worker_id;
+    delete from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = v_worker_id and bell.number = v_number;
   end if;
   perform pg_notify('millrace', 'w:' || v_worker_id);
   return true;

@@ -140,6 +140,31 @@ describeOnEachServer(
       });
     });
 
+    it("wakes a worker of very many queues, which has one for all, as any other", async () => {
+      const { enqueue, sql } = rigOf(context.db);
+      const [row] = await sql<{ worker: number; types: number[]; queues: number[] }[]>`
+        select (queue.register_worker('held.wide', null, null, array['held.wide']) ->> 'worker')::int as worker,
+          array[queue.intern_type('held.wide')] as types,
+          array(select queue.intern_queue('held.wide.' || n) from generate_series(1, 300) as n) as queues`;
+      const { worker, types, queues } = only(row);
+      await sql`select queue.intern_type_queue(${types[0] ?? 0}, id) from unnest(${queues}::integer[]) as id`;
+      const arm = () => sql`select queue.arm_bells(${worker}, null, ${types})`;
+      const come = (n: number) => enqueue("held.wide", { queue: `held.wide.${n}` });
+      await arm();
+      const ann = context.db.connect({ max: 1 });
+      await ann`begin`;
+      await ann`select public.enqueue_job('held.wide', p_queue => 'held.wide.1')`;
+
+      assert.deepEqual(await heard(() => come(2)), [`h:${worker}`]);
+      await arm();
+      assert.deepEqual(await heard(() => come(3)), [`w:${worker}`]);
+      assert.deepEqual(await heard(() => come(4)), []);
+      assert.deepEqual(await heard(() => ann`commit`), [`w:${worker}`]);
+      await ann.end();
+      await arm();
+      assert.deepEqual(await heard(() => come(5)), [`w:${worker}`]);
+    });
+
     it("of a worker that is gone wakes nobody", async () => {
       const { enqueue } = rigOf(context.db);
       await sleeper("held.gone");
