@@ -257,4 +257,11 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["root.runInAsyncScope(make).runInAsyncScope(run, undefined, argument)", "run(argument)"],
     [workerTest("async-context")],
   ),
+  plant(
+    "overruns-untold",
+    "handlers that don't stop take all slots without a word",
+    "src/worker/overruns.ts",
+    ["      events.overrunning(attempt, now - attempt.startedAt);\n", ""],
+    [workerTest("overruns")],
+  ),
 ];
