@@ -238,7 +238,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
       "    } catch (error) {\n      verdicts.crashed(attempt, error);\n    }\n    this.#endSingle(attempt, timed);",
       "    } finally {\n    }\n    this.#endSingle(attempt, timed);",
     ],
-    [workerTest("hostile-ends")],
+    [workerTest("slots")],
   ),
   plant(
     "errors-of-others-final",
