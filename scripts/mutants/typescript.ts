@@ -238,7 +238,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
       "    } catch (error) {\n      verdicts.crashed(attempt, error);\n    }\n    this.#endSingle(attempt, timed);",
       "    } finally {\n    }\n    this.#endSingle(attempt, timed);",
     ],
-    [workerTest("hostile-ends")],
+    [workerTest("slots")],
   ),
   plant(
     "errors-of-others-final",
@@ -256,5 +256,12 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "src/core/clean-context.ts",
     ["root.runInAsyncScope(make).runInAsyncScope(run, undefined, argument)", "run(argument)"],
     [workerTest("async-context")],
+  ),
+  plant(
+    "overruns-untold",
+    "handlers that don't stop take all slots without a word",
+    "src/worker/overruns.ts",
+    ["      events.overrunning(attempt, now - attempt.startedAt);\n", ""],
+    [workerTest("overruns")],
   ),
 ];

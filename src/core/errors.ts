@@ -14,8 +14,6 @@ export abstract class QueueError extends Error {
   abstract readonly code: string;
   readonly hint: string | undefined;
   readonly detail: string | undefined;
-  /** Not on each error: it would be printed with it. */
-  declare readonly [ERROR]: true;
 
   constructor(message: string, { cause, hint, detail }: ErrorDetails = {}) {
     super(message, cause === undefined ? undefined : { cause });
@@ -24,6 +22,7 @@ export abstract class QueueError extends Error {
   }
 }
 
+// Not on each error: it would be printed with it.
 Object.defineProperty(QueueError.prototype, ERROR, { value: true });
 
 /** An error of this library, of whichever copy. Never throws. */

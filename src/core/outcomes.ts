@@ -10,7 +10,6 @@ export class Outcome {
   readonly reason: string | undefined;
   readonly error: unknown;
   readonly retryable: boolean;
-  readonly [OUTCOME] = true;
 
   constructor(
     kind: Outcome["kind"],
@@ -23,6 +22,8 @@ export class Outcome {
     this.retryable = parts.retryable ?? true;
   }
 }
+
+Object.defineProperty(Outcome.prototype, OUTCOME, { value: true });
 
 /** Run the job again after a while; no attempt is used up. The reason may be anything, an error for example: its words are kept. */
 export function snooze(delay: Duration, reason?: unknown): Outcome {

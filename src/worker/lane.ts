@@ -30,7 +30,7 @@ export interface LaneChoice {
 const WEIGHT = 0.1;
 /** What lies in the buffer is looked at so often within the horizon, and given back from so much too much on. */
 const LOOKS = 8;
-const TOLERANCE = 1.25;
+const TOLERANCE = 1.5;
 /** Below this no average is told from zero. */
 const SHORTEST_RUN_MS = 0.001;
 /** The first claim is small and each may be so many times the one before, so that large payloads show before they hurt. */

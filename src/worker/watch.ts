@@ -85,7 +85,7 @@ function watchOverruns(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
 }
 
 /** All that goes on beside the work of a worker. */
-export const UPKEEP = [
+export const UPKEEP: readonly ((parts: UpkeepParts, signal: AbortSignal) => Promise<void>)[] = [
   keepLeases,
   watchLoop,
   watchLeases,
@@ -93,4 +93,4 @@ export const UPKEEP = [
   keepAlive,
   keepHouse,
   keepRetention,
-] as const;
+];
