@@ -200,7 +200,7 @@ describeOnEachServer(
       await sql`
         insert into queue.leases (id, claimed_at, expires_at, worker_id, crashes, job_ids, attempts)
         select 1000000000 + n, queue.clock(), queue.clock() + interval '1 hour', 1, 0, array[500000000 + n], '{1}'
-        from generate_series(1, ${MANY}) as n`;
+        from generate_series(1, ${4 * MANY}) as n`;
       await sql`select from public.enqueue_jobs('[{"type": "pair"}, {"type": "pair"}]')`;
       const pair = await rigOf(context.db).claim("pair", { batch: 2 });
       const calls = ["report_progress(%, 5)", "cancel_job(%)", "complete_job(%)", "fail_job(%)"];
@@ -210,9 +210,10 @@ describeOnEachServer(
         for (const { id } of /complete|fail/.test(call) ? [alone] : [alone, only(pair[0])]) {
           const { answer, buffers } = await plans.record(`select public.${call.replace("%", id)}`);
           assert.ok(answer, call);
-          assert.ok(buffers <= 500, `${call}: ${buffers} pages`);
+          assert.ok(buffers <= 800, `${call}: ${buffers} pages`);
         }
       }
+      await sql`truncate queue.leases`;
     });
 
     it("statistics of a thousand queues read each table once", async () => {

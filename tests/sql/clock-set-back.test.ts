@@ -99,15 +99,16 @@ describeOnEachServer("when the clock was set back by an hour", (context) => {
   });
 
   it("a lease that was claimed since then has the time that it was given", async () => {
-    const { start, sql } = rigOf(context.db);
+    const { enqueue, sql } = rigOf(context.db);
     await alive();
     await setBack();
-    const short = await start("short", {}, { worker: "clock", seconds: 30 });
-    const long = await start("long", {}, { worker: "clock", seconds: 2 * 3600 });
+    const ids = { short: await enqueue("short"), long: await enqueue("long") };
+    await advance(sql, worker, { limit: 1, types: ["short"], leaseMs: 30_000 });
+    await advance(sql, worker, { limit: 1, types: ["long"], leaseMs: 2 * HOUR });
 
     await maintainAll(sql);
 
-    const [left, most] = [await expiry(short.id), await expiry(long.id)];
+    const [left, most] = [await expiry(ids.short), await expiry(ids.long)];
     assert.ok(left > 25 && left <= 30, `${left} s`);
     assert.ok(most > HOUR / 1000 && most <= 7200, `${most} s`);
   });
@@ -165,13 +166,13 @@ describeOnEachServer("when the clock was set back by an hour", (context) => {
   it("a minute of a quota begins anew", async () => {
     const { sql } = rigOf(context.db);
     await sql`update queue.settings set user_jobs_per_minute = 1`;
-    await sql`select queue.hold_quota(7)`;
-    await sql`select queue.charge_quota(7, '{1}')`;
+    await sql`select queue.hold_quota('seven')`;
+    await sql`select queue.charge_quota('seven', '{1}')`;
     await setBack();
 
-    await sql`select queue.charge_quota(7, '{2}')`;
+    await sql`select queue.charge_quota('seven', '{2}')`;
 
-    await assert.rejects(sql`select queue.charge_quota(7, '{3}')`, { code: "MR016" });
+    await assert.rejects(sql`select queue.charge_quota('seven', '{3}')`, { code: "MR016" });
     await sql`update queue.settings set user_jobs_per_minute = null`;
   });
 
