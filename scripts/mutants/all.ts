@@ -1,6 +1,7 @@
 import { ACCESS_MUTANTS } from "./access.ts";
 import { ARRIVAL_MUTANTS } from "./arrivals.ts";
 import { CLAIM_MUTANTS } from "./claim.ts";
+import { CONNECTION_MUTANTS } from "./connections.ts";
 import { DOORBELL_MUTANTS } from "./doorbell.ts";
 import { EDGE_MUTANTS } from "./edge.ts";
 import { ENQUEUE_MUTANTS } from "./enqueue.ts";
@@ -30,4 +31,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...DOORBELL_MUTANTS,
   ...EDGE_MUTANTS,
   ...TYPESCRIPT_MUTANTS,
+  ...CONNECTION_MUTANTS,
 ];

@@ -10,7 +10,10 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "effect-outside-transaction",
     "commitWith completes the job on another connection than the handler's writes",
     "src/worker/job-context.ts",
-    ["await settleOne(tx, {", "await settleOne(sql, {"],
+    [
+      "callerOf(tx, clock)({}, (db) => settleOne",
+      "callerOf(this.#tools.sql, clock)({}, (db) => settleOne",
+    ],
     [workerTest("commit-with")],
   ),
   plant(
@@ -79,7 +82,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "commits-not-shared",
     "each of many jobs that are enqueued at the same time costs a commit",
     "src/client/shared-commits.ts",
-    ["if (waiting) waiting.push", "if (waiting && this.#gathering.size === 0) waiting.push"],
+    ["const key = JSON.stringify([job.type", "const key = JSON.stringify([job.payload, job.type"],
     [workerTest("economy")],
   ),
   plant(
@@ -90,24 +93,14 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["tests/client/shared-commits.test.ts"],
   ),
   plant(
-    "broken-client-kept",
-    "a connection broke, and what the driver is asked meanwhile is never answered",
-    "src/db/sqlstate.ts",
-    [
-      "export function isConnectionBroken(",
-      "export function isConnectionBroken(_error: unknown): boolean {\n  return false;\n}\nexport function wasConnectionBroken(",
-    ],
-    ["tests/db/broken-links.test.ts"],
-  ),
-  plant(
     "statements-share-a-connection",
     "two statements are under way on a connection, and a pooler gives the answer of the second one to somebody else",
     "src/db/connection-pool.ts",
     [
-      "const connection = this.#takeIdle();\n    if",
-      "const connection = this.#takeIdle() ?? [...this.#busy][0];\n    if",
+      "      this.#busy.add(next);\n",
+      "      this.#busy.add(next);\n      this.#idle.unshift(next);\n",
     ],
-    ["tests/db/pooled-statements.test.ts"],
+    ["tests/db/pooled-statements.test.ts", "tests/db/broken-links.test.ts"],
   ),
   plant(
     "settling-looks-always",

@@ -16,8 +16,9 @@ const MOST_CALLS = 4;
 
 /** Jobs that have a type, queue and tenant in common. */
 interface Group {
-  waiting: Set<Waiting>;
+  readonly waiting: Set<Waiting>;
   calls: number;
+  isSending: boolean;
   /** Ends the wait for a call to end. */
   onEnd: () => void;
 }
@@ -51,47 +52,47 @@ export class SharedCommits {
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     const waiting = new Waiting(job, timeoutOf(options), options.signal, this.#clock);
     const key = JSON.stringify([job.type, job.queue, job.tenantId]);
-    const group = this.#groups.get(key);
-    if (group) waiting.join(group.waiting);
-    else {
-      const made: Group = { waiting: new Set(), calls: 0, onEnd: () => undefined };
-      this.#groups.set(key, made);
-      waiting.join(made.waiting);
-      void this.#send(key, made);
-    }
+    const group = this.#groups.get(key) ?? {
+      waiting: new Set(),
+      calls: 0,
+      isSending: false,
+      onEnd,
+    };
+    this.#groups.set(key, group);
+    waiting.join(group.waiting);
+    if (!group.isSending) void this.#send(key, group);
     return waiting.promise;
   }
 
   /** Never rejects. */
   async #send(key: string, group: Group): Promise<void> {
+    group.isSending = true;
     while (group.waiting.size > 0) {
       await turn();
+      while (group.calls >= MOST_CALLS) await nextEnd(group);
       const batch = takeFitting(group.waiting);
       if (batch.length === 0) continue;
       group.calls += 1;
       const call = this.#call(batch).then(() => {
         group.calls -= 1;
         group.onEnd();
+        if (group.calls === 0 && !group.isSending) this.#groups.delete(key);
       });
-      await this.#endOrSlow(call, group);
+      await this.#endOrSlow(call);
     }
-    this.#groups.delete(key);
+    group.isSending = false;
+    if (group.calls === 0) this.#groups.delete(key);
   }
 
   /** Waits until the call has ended; if that takes long, only until another may go out beside it. */
-  async #endOrSlow(call: Promise<void>, group: Group): Promise<void> {
-    await new Promise<void>((resolve) => {
+  #endOrSlow(call: Promise<void>): Promise<void> {
+    return new Promise<void>((resolve) => {
       const cancel = this.#clock.setTimer(resolve, SLOW_MS);
       void call.then(() => {
         cancel();
         resolve();
       });
     });
-    while (group.calls >= MOST_CALLS) {
-      await new Promise<void>((resolve) => {
-        group.onEnd = resolve;
-      });
-    }
   }
 
   /** Never rejects. */
@@ -111,6 +112,16 @@ export class SharedCommits {
       batch.map((waiting) => enqueueOne(db, waiting.job).then(waiting.resolve, waiting.reject)),
     );
   }
+}
+
+function onEnd(): void {
+  // Nobody waits for the end of a call.
+}
+
+function nextEnd(group: Group): Promise<void> {
+  return new Promise((resolve) => {
+    group.onEnd = resolve;
+  });
 }
 
 /** One job, and who waits for it. */

@@ -182,7 +182,7 @@ interface Hidden {
 }
 
 /** This server is a standby, and the primary is wanted. */
-export class StandbyError extends DatabaseUnreachableError {
+class StandbyError extends DatabaseUnreachableError {
   constructor(host: string) {
     super(host, "it is a standby, which takes no writes", {
       hint: "Name the primary too, or wait until this server is promoted.",

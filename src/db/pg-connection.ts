@@ -31,8 +31,7 @@ export interface PgClient extends PgQueryable {
 /** What we know of a client for as long as it lives. */
 class Memory {
   readonly warning = new ReplicationWarning();
-  readonly bornAt = performance.now();
-  lastAnswerAt = performance.now();
+  lastAnswerAt: number = performance.now();
 }
 
 const memories = new WeakMap<PgClient, Memory>();
@@ -50,7 +49,7 @@ function memoryOf(client: PgClient): Memory {
 export class PgConnection implements OneConnection, Pooled {
   readonly client: PgClient;
   readonly host: string;
-  readonly agesAt = Infinity;
+  readonly agesAt: number = Infinity;
   idleSince = 0;
   /** Set by whoever asks for it. */
   session: Session | undefined;

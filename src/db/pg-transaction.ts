@@ -51,8 +51,14 @@ export async function pgTransaction<T>(
     watch.add(connection);
     const result = await unlessLost(
       work({
-        query: (text, params, options) =>
-          raceSignal(connection.run(text, params, options?.prepare), options?.signal),
+        query(text, params, options) {
+          const statement = connection.run(text, params, options?.prepare);
+          return raceSignal(statement, options?.signal).catch((error: unknown) => {
+            // Nothing can be sent behind a statement that is not waited for any more.
+            if (options?.signal?.aborted && error === options.signal.reason) connection.end(error);
+            throw error;
+          });
+        },
         driver: client,
       }),
     );

@@ -37,7 +37,7 @@ export function fromPostgresJs(client: PostgresJsClient): Sql {
   };
 }
 
-export function hostOf(client: PostgresJsClient): string {
+function hostOf(client: PostgresJsClient): string {
   const { host, port, path } = client.options;
   return typeof path === "string" ? path : `${host[0] ?? "?"}:${port[0] ?? "?"}`;
 }
@@ -63,7 +63,7 @@ const LET_GO_MS = 3_000;
 const NO_ANSWER = "no answer in time";
 
 /** Listens with a client. */
-export async function listen(
+async function listen(
   client: PostgresJsClient,
   host: string,
   channels: readonly [string, ...string[]],

@@ -64,13 +64,14 @@ export function beginTransaction<T>(
         own.end(error);
       } else notice ??= setTimeout(() => fail(error), NOTICE_MS);
     };
-    const onAbort = (): void => {
-      // On a connection of our own, which is ended now. Another's gets its rollback, behind what is under way there.
+    /** A connection of our own is ended now. Another's gets its rollback, behind what is under way there. */
+    const onGivenUp = (reason: unknown): void => {
       if (own) isLost = true;
-      else giveUp(signal?.reason);
-      fail(signal?.reason);
-      own?.end(signal?.reason);
+      else giveUp(reason);
+      fail(reason);
+      own?.end(reason);
     };
+    const onAbort = (): void => onGivenUp(signal?.reason);
     const within = (ms: number, error: () => unknown): void => {
       clearTimeout(step);
       if (own) step = setTimeout(() => onLost(error()), ms);
@@ -90,7 +91,7 @@ export function beginTransaction<T>(
           if (isLost) onLost(new DatabaseUnreachableError(host, "the connection broke"));
           else if (phase !== "over") settle();
         };
-        work(guard(raw, host, isDead, onLost)).then(
+        work(guard(raw, host, { isDead, onLost, onGivenUp })).then(
           (value) =>
             unlessLost(() => {
               phase = "committing";
@@ -122,11 +123,18 @@ function unknownCommit(cause: unknown): DatabaseTimeoutError {
   return new DatabaseTimeoutError(null, "The connection broke during COMMIT", { cause });
 }
 
+interface Watcher {
+  readonly isDead: () => boolean;
+  /** The connection is lost. */
+  readonly onLost: (error: unknown) => void;
+  /** A statement of the transaction is not waited for any more, so nothing after it can be sent. */
+  readonly onGivenUp: (reason: unknown) => void;
+}
+
 function guard(
   raw: PostgresJsHandle,
   host: string,
-  isDead: () => boolean,
-  onLost: (error: unknown) => void,
+  { isDead, onLost, onGivenUp }: Watcher,
 ): SqlTransaction {
   const refuseWhenDead = (): void => {
     if (!isDead()) return;
@@ -138,7 +146,8 @@ function guard(
       try {
         return await runStatement(raw, text, params, options);
       } catch (error) {
-        if (isConnectionGone(error)) onLost(error);
+        if (options?.signal?.aborted && error === options.signal.reason) onGivenUp(error);
+        else if (isConnectionGone(error)) onLost(error);
         throw translateError(error, host);
       }
     },

@@ -19,30 +19,37 @@ const ROLES = ["anon", "authenticated", "millrace_worker", "service_role"] as co
 /** Rights, role by role, and the objects for which just these hold. Partitions are told as their table with `_p*`. */
 const MATRIX: Readonly<Record<string, string>> = {
   nobody: `
-    queue.actor() queue.adopt() queue.adopt_arrivals() queue.adopt_batch() queue.after_completion() queue.after_end() queue.any_lane()
-    queue.arrivals_with_names() queue.arrive_many() queue.arrive_one() queue.audit_id_seq queue.authorize_enqueue() queue.backoff_ms()
-    queue.begin_generation() queue.broadcast() queue.broadcast_progress() queue.bury_blocked() queue.busy_lines() queue.busy_reason()
-    queue.caller_app_role() queue.caller_tenant() queue.cancel_arrival() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota()
-    queue.check_element() queue.check_job() queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
-    queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases() queue.complete_many() queue.cron_jobs()
-    queue.detour() queue.detour_mark queue.detours_number_seq queue.doorbell() queue.doorbell_problems() queue.drop_partition() queue.edge_lines()
-    queue.enqueue_once() queue.ensure_generation() queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched()
-    queue.find_dead() queue.find_unreadable() queue.fingerprint() queue.follow_clock() queue.generation_key() queue.generation_mark
-    queue.grant_access() queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work() queue.has_open_jobs()
-    queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron() queue.intern_all() queue.intern_names() queue.intern_queue()
-    queue.intern_tenant() queue.intern_type() queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
-    queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope() queue.lane_of() queue.lanes()
-    queue.lease_ids queue.lines() queue.live_lease() queue.live_workers() queue.lock_leases() queue.long_runs() queue.maintain_part()
-    queue.maintenance_problems() queue.make_partition() queue.make_tenant_policies() queue.may_notify() queue.may_sweep() queue.move_ids_on()
-    queue.names_of() queue.next_share() queue.note() queue.note_detour() queue.number_of() queue.offer() queue.oldest_pending() queue.parents_ended()
-    queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.payload_of() queue.post_ring() queue.priority_rank() queue.promote_due()
-    queue.prune_bells() queue.prune_workers() queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready()
-    queue.queues_id_seq queue.reconcile() queue.reconciled() queue.record_act() queue.refuse_change() queue.refuse_key() queue.rescue()
-    queue.resolve_edges() queue.resolve_key() queue.revive_arrival() queue.revive_flow() queue.ring() queue.ring_advice() queue.ring_edge()
-    queue.ring_for_names() queue.ring_held() queue.ring_wide() queue.rings_id_seq queue.routes_id_seq queue.scope_of() queue.sequences_behind()
-    queue.server_problems() queue.settle() queue.sign_in() queue.single_job() queue.span() queue.squeeze() queue.sweep_racing() queue.take_by_weight()
-    queue.take_edge_bell() queue.take_fair() queue.take_keys() queue.take_lane() queue.take_suspect() queue.take_turns() queue.tenants_id_seq
-    queue.tidy_error() queue.try_name() queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
+    queue.actor() queue.adopt() queue.adopt_arrivals() queue.adopt_batch() queue.after_completion() queue.after_end()
+    queue.any_lane() queue.arrivals_with_names() queue.arrive_many() queue.arrive_one() queue.audit_id_seq
+    queue.authorize_enqueue() queue.backoff_ms() queue.begin_generation() queue.broadcast() queue.broadcast_progress()
+    queue.bury_blocked() queue.busy_lines() queue.busy_reason() queue.caller_app_role() queue.caller_tenant()
+    queue.cancel_arrival() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota() queue.check_element()
+    queue.check_job() queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
+    queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases()
+    queue.complete_many() queue.cron_jobs() queue.detour() queue.detour_mark queue.detours_number_seq queue.doorbell()
+    queue.doorbell_problems() queue.drop_partition() queue.edge_lines() queue.enqueue_once() queue.ensure_generation()
+    queue.epoch_ms() queue.expire_dead_letters() queue.extend_partitions() queue.fetched() queue.find_dead()
+    queue.find_unreadable() queue.fingerprint() queue.follow_clock() queue.generation_key() queue.generation_mark
+    queue.grant_access() queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work()
+    queue.has_open_jobs() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron()
+    queue.intern_all() queue.intern_names() queue.intern_queue() queue.intern_tenant() queue.intern_type()
+    queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
+    queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
+    queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease() queue.live_workers()
+    queue.lock_leases() queue.long_runs() queue.maintain_part() queue.maintenance_problems() queue.make_partition()
+    queue.make_tenant_policies() queue.may_notify() queue.may_sweep() queue.move_ids_on() queue.names_of()
+    queue.next_share() queue.note() queue.note_detour() queue.number_of() queue.offer() queue.oldest_pending()
+    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.payload_of()
+    queue.post_ring() queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers()
+    queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq
+    queue.reconcile() queue.reconciled() queue.record_act() queue.refuse_change() queue.refuse_key() queue.rescue()
+    queue.resolve_edges() queue.resolve_key() queue.revive_arrival() queue.revive_flow() queue.ring()
+    queue.ring_advice() queue.ring_edge() queue.ring_for_names() queue.ring_held() queue.ring_wide()
+    queue.rings_id_seq queue.routes_id_seq queue.scope_of() queue.sequences_behind() queue.server_problems()
+    queue.settle() queue.sign_in() queue.single_job() queue.span() queue.squeeze() queue.sweep_racing()
+    queue.take_by_weight() queue.take_edge_bell() queue.take_fair() queue.take_keys() queue.take_lane()
+    queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error() queue.try_name()
+    queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
     queue.workers_id_seq queue.write_jobs()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
