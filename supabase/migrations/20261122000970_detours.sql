@@ -1,8 +1,8 @@
 -- A claim that knows no mark looks from the start. It passes what it can't have: jobs of types that nobody here serves, and dead
 -- index entries that an old snapshot keeps. Where that was much, the place it came to is remembered for all who claim from the same
--- queues and types, and for a time in proportion to what was read they begin there. So dear looks take a small part of the time
--- however dear they are. What came before the place meanwhile (a job of higher priority, one that was given back) waits until the
--- next look from the start, a fifth of a second as a rule.
+-- queues and types, and for a time in proportion to what was read, half a second at most, they begin there. So dear looks take a part of
+-- the time only. What came before the place meanwhile (a job of higher priority, one that was given back) waits until the
+-- next look from the start.
 --
 -- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
 --
@@ -59,7 +59,7 @@ begin
   end if;
   if p_mark is not null then
     insert into queue.detours as made (scope, at, pause_ms, mark)
-    values (p_scope, queue.clock(), least(greatest(p_read / 100, 200), 10000), p_mark)
+    values (p_scope, queue.clock(), least(greatest(p_read / 100, 200), 500), p_mark)
     returning made.number into v_number;
     perform setval('queue.detour_mark', 1);
   end if;
