@@ -72,7 +72,7 @@ as $$
 declare
   v_now timestamptz := queue.clock();
   v_ids bigint[];
-  v_held bigint[] := '{}';
+  v_held bigint[] := array[]::bigint[];
   v_children bigint[];
   v_parents bigint[];
   v_run_anyway boolean[];
