@@ -20,16 +20,23 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     ],
     [race("fence")],
   ),
-  plant(
-    "bulk-lock-unordered",
-    "bulk settlements lock leases in any order",
-    SETTLE,
-    [
-      "where lease.id = any (p_lease_ids) order by lease.id for update\n",
-      "where lease.id = any (p_lease_ids) order by random() for update\n",
+  {
+    name: "bulk-lock-unordered",
+    bug: "bulk settlements lock leases in the order they were given",
+    edits: [
+      {
+        file: SETTLE,
+        from: "where lease.id = any (p_lease_ids) order by lease.id for update\n",
+        to: "where lease.id = any (p_lease_ids) order by array_position(p_lease_ids, lease.id) for update\n",
+      },
+      {
+        file: migration("verdict"),
+        from: "    select distinct item.lease from jsonb_to_recordset(p_items)",
+        to: "    select item.lease from jsonb_to_recordset(p_items)",
+      },
     ],
-    [race("deadlocks")],
-  ),
+    tests: [race("deadlocks")],
+  },
   plant(
     "settlement-waits-for-leases",
     "a lease that somebody else holds keeps all other ends of its call waiting",
