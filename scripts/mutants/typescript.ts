@@ -257,4 +257,11 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["      events.overrunning(attempt, now - attempt.startedAt);\n", ""],
     [workerTest("overruns")],
   ),
+  plant(
+    "pool-client-unheard",
+    "a connection of a node-postgres pool that is ended in the moment it is made ends the process",
+    "src/db/pg.ts",
+    ['client.on("error", () => undefined)', "undefined"],
+    ["tests/db/pool-errors.test.ts"],
+  ),
 ];

@@ -24,8 +24,8 @@ export interface PgClient extends PgQueryable {
   ): unknown;
   on(event: "error" | "end", listener: (error?: Error) => void): unknown;
   on(event: "notice", listener: (notice: object) => void): unknown;
-  removeListener(event: string, listener: (...args: never[]) => void): unknown;
-  readonly connection?: { readonly stream?: { readonly bytesRead?: number } };
+  removeListener(event: string, listener: () => void): unknown;
+  readonly connection?: { readonly stream?: object };
 }
 
 /** What we know of a client for as long as it lives. */
@@ -92,7 +92,7 @@ export class PgConnection implements OneConnection, Pooled {
   /** By the bytes that came: what was asked through the driver itself counts as well. */
   get silentMs(): number {
     const now = performance.now();
-    const bytes = this.client.connection?.stream?.bytesRead ?? 0;
+    const bytes = bytesReadBy(this.client.connection?.stream);
     const isBusy = this.#pending > 0 || isWorking(this.client);
     if (!isBusy || bytes !== this.#seenBytes) {
       this.#seenBytes = bytes;
@@ -162,6 +162,10 @@ export class PgConnection implements OneConnection, Pooled {
 }
 
 const BROKE = "the connection broke";
+
+function bytesReadBy(stream: object = {}): number {
+  return "bytesRead" in stream && typeof stream.bytesRead === "number" ? stream.bytesRead : 0;
+}
 
 /** node-postgres tells so itself. */
 function isWorking(client: PgClient): boolean {

@@ -19,6 +19,7 @@ import type { Sql, SqlTransaction } from "./sql.ts";
 export interface PgPool extends PgQueryable {
   connect(): Promise<PgPoolClient>;
   on(event: "error", listener: (error: Error) => void): unknown;
+  on(event: "connect", listener: (client: PgClient) => void): unknown;
   readonly options?: {
     readonly host?: string | undefined;
     readonly port?: number | undefined;
@@ -58,6 +59,8 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
   let canPrepare = !pooled;
   // An idle client that breaks is an 'error' event, which ends the process when nobody listens. The pool replaces the client itself.
   pool.on("error", () => undefined);
+  // So is one of a client that breaks in the moment it is handed over: the pool listens no more, and we don't yet.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   const query: Sql["query"] = async (text, params, options) => {
     const prepare = canPrepare && options?.prepare === true;
     try {

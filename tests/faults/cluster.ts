@@ -54,7 +54,7 @@ export async function copyCluster(
   await mkdir(data, { recursive: true });
   await own(folder, account);
   await own(data, account, 0o700);
-  const sql = connect(from.superUrl, { max: 1 });
+  const sql = connect(from.superUrl, { max: 1, fetch_types: false });
   try {
     const [place] = await sql<{ folder: string }[]>`
       select current_setting('data_directory') as folder from pg_backup_start('copy', true)`;

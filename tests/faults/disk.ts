@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, open, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { findPostmaster } from "../../src/embedded/postmaster-file.ts";
 import { isAlive } from "../../src/embedded/process-alive.ts";
 import { runProgram } from "../../src/embedded/run-program.ts";
 
@@ -62,6 +63,12 @@ async function removeFolder(folder: string): Promise<void> {
 async function removeLeftovers(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const owner = NAME.exec(name)?.[1];
-    if (owner !== undefined && !isAlive(Number(owner))) await removeFolder(join(tmpdir(), name));
+    if (owner === undefined || isAlive(Number(owner))) continue;
+    const folder = join(tmpdir(), name);
+    for (const cluster of await readdir(join(folder, "data")).catch(() => [])) {
+      const postmaster = await findPostmaster(join(folder, "data", cluster, "cluster"));
+      if (postmaster) process.kill(postmaster.pid, "SIGQUIT");
+    }
+    await removeFolder(folder);
   }
 }

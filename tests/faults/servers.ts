@@ -56,6 +56,8 @@ export interface Servers {
   refill(): Promise<void>;
   /** Runs statements as superuser, on a connection of its own that waits for nobody. */
   asSuperuser<T>(work: (sql: TestSql) => Promise<T>): Promise<T>;
+  /** The same with arrays as parameters, for when nothing fails any more. */
+  asAuditor<T>(work: (sql: TestSql) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
 
@@ -180,6 +182,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     },
     refill,
     asSuperuser,
+    asAuditor: (work) => withSql(withDatabaseName(primary.superUrl, DATABASE), work, {}),
     async close() {
       await ticks.stop();
       await wal?.close();
@@ -217,8 +220,15 @@ async function caughtUp(from: Cluster, to: Cluster): Promise<void> {
   );
 }
 
-async function withSql<T>(url: string, work: (sql: TestSql) => Promise<T>): Promise<T> {
-  const sql = connect(url, { max: 1, connect_timeout: 5 });
+/** postgres.js (3.4) looks for types on each new connection, and rejects a promise that nobody holds when that breaks. */
+const WITHOUT_TYPES = { fetch_types: false };
+
+async function withSql<T>(
+  url: string,
+  work: (sql: TestSql) => Promise<T>,
+  options: { readonly fetch_types?: boolean } = WITHOUT_TYPES,
+): Promise<T> {
+  const sql = connect(url, { max: 1, connect_timeout: 5, ...options });
   try {
     return await work(sql);
   } finally {
@@ -258,7 +268,7 @@ class Ticks {
   }
 
   async #run(): Promise<void> {
-    let sql = connect(this.#url(), { max: 1, connect_timeout: 3 });
+    let sql = connect(this.#url(), { max: 1, connect_timeout: 3, ...WITHOUT_TYPES });
     while (!this.#isStopping) {
       const n = this.#sentAt.push(Date.now()) - 1;
       // While the server is away, or waits for a synchronous standby, there is no tick.
@@ -268,7 +278,7 @@ class Ticks {
       );
       if (!(await Promise.race([written, delay(2_000, false, { ref: false })]))) {
         await sql.end({ timeout: 0 });
-        sql = connect(this.#url(), { max: 1, connect_timeout: 3 });
+        sql = connect(this.#url(), { max: 1, connect_timeout: 3, ...WITHOUT_TYPES });
       }
       await delay(TICK_MS);
     }

@@ -11,9 +11,9 @@ import { lastType, PAIRS, SLOTS } from "./plan.ts";
 const [, , member = "", way = "", url = "", folder = "", leaseMs = ""] = process.argv;
 
 // As the command line does, and as docs/cli.md advises.
-process.on("uncaughtException", (error: unknown) => {
+process.on("uncaughtException", (error: unknown, origin) => {
   if (isDriverFault(error)) return;
-  console.error(error);
+  console.error(origin, error);
   process.exit(1);
 });
 
