@@ -108,7 +108,7 @@ export class Model {
   readonly oldLeases: Lease[] = [];
   readonly deadLetters: Map<string, DeadLetter> = new Map();
   readonly paused: Set<string> = new Set();
-  /** First job of a key, by tenant and key. */
+  /** The job of a key, by tenant, type and key. */
   readonly keys: Map<string, string> = new Map();
   edges: Edge[] = [];
   #nonces = 0;

@@ -53,7 +53,7 @@ export const enqueueOne: Steps = command("enqueue", spec, async (world, model, c
       ${asked.options === null ? null : JSON.stringify(asked.options)}::text::jsonb
     )::text as id`;
 
-  const known = choice.key && model.keys.get(keyOf(choice, choice.key));
+  const known = choice.key === undefined ? undefined : holderOf(model, keyOf(choice, choice.key));
   if (known !== undefined) assert.equal(row?.id, known);
   else {
     learn(model, [choice], [row?.id ?? "none"], [asked.payload.nonce]);
@@ -134,12 +134,12 @@ export const enqueueMany: Steps = command(
     const rows = await world.sql<{ id: string; outcome: string }[]>`
       select id::text, outcome from public.enqueue_jobs(${JSON.stringify(asked)}::text::jsonb) order by ordinal`;
 
-    const before = new Map(model.keys);
+    const taken = new Set<string>();
     const fresh = choices.map((choice) => {
       const key = choice.key && keyOf(choice, choice.key);
       if (!key) return true;
-      const isFresh = !before.has(key);
-      before.set(key, "taken");
+      const isFresh = !taken.has(key) && holderOf(model, key) === undefined;
+      taken.add(key);
       return isFresh;
     });
     assert.deepEqual(
@@ -160,6 +160,8 @@ function element(model: Model, choice: Spec) {
   const options = {
     ...(choice.backoff && { backoff: choice.backoff }),
     ...(choice.runAnyway && { on_parent_failure: "run" }),
+    // Each payload holds a nonce of its own, so a second job with a key has another payload.
+    ...(choice.key !== undefined && { on_key_conflict: "return" }),
   };
   return {
     type: choice.type,
@@ -182,7 +184,13 @@ function parentsOf(model: Model, choice: Spec): string[] {
 }
 
 function keyOf(choice: Spec, key: string): string {
-  return `${choice.tenant ?? ""}/${key}`;
+  return `${choice.tenant ?? ""}/${choice.type}/${key}`;
+}
+
+/** The job that has a key; a cancelled one lets the next have it. */
+function holderOf(model: Model, key: string): string | undefined {
+  const id = model.keys.get(key);
+  return id === undefined || model.job(id).status === "cancelled" ? undefined : id;
 }
 
 /** Tells the model what was enqueued: only elements that are new. */

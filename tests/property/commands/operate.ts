@@ -74,7 +74,10 @@ export const purgeJobs: Steps = command("purge_jobs", filter, async (world, mode
   const found = findDead(model, choice);
   assert.equal(row?.count, found.length);
   if (choice.isDryRun) return;
-  for (const { id } of found) model.deadLetters.delete(id);
+  for (const { id } of found) {
+    model.deadLetters.delete(id);
+    for (const [key, holder] of model.keys) if (holder === id) model.keys.delete(key);
+  }
 });
 
 function before(model: Model, choice: Filter): string | null {
