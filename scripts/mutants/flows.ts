@@ -101,14 +101,14 @@ export const FLOW_MUTANTS: readonly Mutant[] = [
       "book.missing(leases, [...answer.alive, ...answer.busy])",
       "book.missing(leases, answer.alive)",
     ],
-    [workerTest("strangers")],
+    [workerTest("busy-leases")],
   ),
   plant(
     "busy-lease-for-ever",
     "a worker goes on for ever with a lease that it can't extend",
     "src/worker/lease-book.ts",
     ["Math.min(until, lease.extendedTo + mostMs)", "until"],
-    [workerTest("strangers")],
+    [workerTest("busy-leases")],
   ),
   {
     name: "children-left-to-housekeeping",

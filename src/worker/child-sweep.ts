@@ -1,4 +1,3 @@
-import { pause } from "../core/signals.ts";
 import { sweepChildren } from "../db/sweep-children.ts";
 import type { Link } from "./link.ts";
 import type { WorkerSettings } from "./options.ts";
@@ -23,9 +22,11 @@ const FAULT_WAIT_MS = 1_000;
  */
 export class ChildSweep {
   readonly #parts: ChildSweepParts;
+  /** To be woken when the signal of `run` aborts. */
   readonly wakeup: Wakeup;
   #isWanted = false;
   #isFreeing = false;
+  #isPausing = false;
 
   constructor(parts: ChildSweepParts) {
     this.#parts = parts;
@@ -41,7 +42,8 @@ export class ChildSweep {
   wake(): void {
     this.#isWanted = true;
     this.#isFreeing = true;
-    this.wakeup.wake();
+    // A pause is not cut short: what is left is held by others, and every call of this worker says so.
+    if (!this.#isPausing) this.wakeup.wake();
   }
 
   /** Never rejects. */
@@ -77,7 +79,9 @@ export class ChildSweep {
       }
       this.#isFreeing = stuck < HELD_WAITS_MS.length;
       if (!this.#isFreeing) onRest();
-      if (wait > 0) await pause(wait, signal, settings.clock);
+      this.#isPausing = wait > 0;
+      if (wait > 0) await this.wakeup.sleep(wait);
+      this.#isPausing = false;
     }
   }
 }

@@ -248,7 +248,7 @@ export class Engine {
   async #end(): Promise<void> {
     this.#ended.abort();
     this.#deadlines.stop();
-    for (const sleeper of [...this.#lanes, this.#children]) sleeper.wakeup.wake();
+    for (const sleeper of [...this.#lanes, this.#children, this.#orphans]) sleeper.wakeup.wake();
     await this.#loopsEnd;
   }
 

@@ -31,12 +31,12 @@ export class Link {
   /** Failed tries since the last claim that worked: a database that greets and then fails is still away. */
   #failures = 0;
 
+  readonly #giveUp = (): void => {
+    for (const call of this.#underWay) call.abort(this.#options.signal.reason);
+  };
+
   constructor(options: LinkOptions) {
     this.#options = options;
-    const { signal } = options;
-    // One listener for all calls: there may be more at a time than a signal should have.
-    const giveUp = (): void => this.#underWay.forEach((call) => void call.abort(signal.reason));
-    signal.addEventListener("abort", giveUp, { once: true });
   }
 
   get isDown(): boolean {
@@ -105,12 +105,15 @@ export class Link {
     const patience = new AbortController();
     if (signal.aborted) patience.abort(signal.reason);
     const cancel = clock.setTimer(() => patience.abort(new CallTimeout(ms)), ms);
+    // One listener for all calls: there may be more at a time than a signal should have.
+    if (this.#underWay.size === 0) signal.addEventListener("abort", this.#giveUp);
     this.#underWay.add(patience);
     try {
       return await run(patience.signal);
     } finally {
       cancel();
       this.#underWay.delete(patience);
+      if (this.#underWay.size === 0) signal.removeEventListener("abort", this.#giveUp);
     }
   }
 }

@@ -21,14 +21,15 @@ const LATEST_COMMIT_MS = 300_000;
  */
 export class Orphans {
   readonly #parts: OrphansParts;
-  readonly #wakeup: Wakeup;
+  /** To be woken when the signal of `run` aborts. */
+  readonly wakeup: Wakeup;
   /** Calls under way that may claim: a lease that nobody knows may be on its way to us. */
   readonly #calls = new Set<Promise<unknown>>();
   #until = -Infinity;
 
   constructor(parts: OrphansParts) {
     this.#parts = parts;
-    this.#wakeup = new Wakeup(parts.settings.clock);
+    this.wakeup = new Wakeup(parts.settings.clock);
   }
 
   /** To be told of every call that may claim; it must have entered into the book what it brought before it ends. */
@@ -42,7 +43,7 @@ export class Orphans {
   gaveUp(): void {
     const { clock, leaseMs } = this.#parts.settings;
     this.#until = clock.now() + Math.max(LATEST_COMMIT_MS, leaseMs);
-    this.#wakeup.wake();
+    this.wakeup.wake();
   }
 
   /** Whether there may be any. */
@@ -54,11 +55,9 @@ export class Orphans {
   async run(signal: AbortSignal): Promise<void> {
     const { settings, link } = this.#parts;
     const { clock, leaseMs, logger } = settings;
-    const onAbort = (): void => this.#wakeup.wake();
-    signal.addEventListener("abort", onAbort, { once: true });
     while (!signal.aborted) {
       if (!this.isLooking) {
-        await this.#wakeup.sleep(Infinity);
+        await this.wakeup.sleep(Infinity);
         continue;
       }
       await link.ready(signal);
