@@ -101,7 +101,7 @@ describeOnEachServer("a handler that blocks the event loop", (context) => {
     const worker = createWorker({
       sql,
       handlers: [handler],
-      leaseMs: 1_000,
+      leaseMs: 3_000,
       listen: false,
       logger: silentLogger,
     });
@@ -110,7 +110,7 @@ describeOnEachServer("a handler that blocks the event loop", (context) => {
       await worker.start();
       await started.opened;
       await eventually(() => calls.at(-1) === "look");
-      block(2_000);
+      block(4_500);
       calls.length = 0;
       await eventually(() => calls.includes("look"));
       assert.equal(calls[0], "extended", calls.join());
