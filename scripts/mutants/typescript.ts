@@ -1,4 +1,4 @@
-import { type Mutant, plant } from "./mutant.ts";
+import { type Mutant, migration, plant } from "./mutant.ts";
 
 function workerTest(name: string): string {
   return `tests/worker/${name}.test.ts`;
@@ -185,9 +185,9 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
   plant(
     "urgent-not-looked-for",
     "a critical job waits while less urgent ones lie in the buffer of each worker",
-    "src/worker/lane-loop.ts",
-    ["lane.sweepAt ? lane.wantsRanks : 0;", "lane.sweepAt ? 0 : 0;"],
-    [workerTest("overtaking")],
+    "src/worker/lane.ts",
+    ["return Math.max(0, this.#buffer.leastRank);", "return 0;"],
+    [workerTest("lane")],
   ),
   plant(
     "buffer-in-order-of-claims",
@@ -199,7 +199,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
   plant(
     "ranks-ignored",
     "a worker that looks for more urgent jobs gets the others as well",
-    "supabase/migrations/20261122001000_lease.sql",
+    migration("lease"),
     ["generate_series(0, coalesce((p_mark ->> 'ranks')::integer, 4) - 1)", "generate_series(0, 3)"],
     ["tests/sql/marks.test.ts"],
   ),

@@ -50,6 +50,16 @@ const LATE_MS = 100;
 /** Then what it waits for may have come long ago, and is looked at first. */
 const LATE_GRACE_MS = 100;
 
+/** Calls back after `ms`; a moment later if this process was blocked when the time ran out. The answer cancels it. */
+export function setDeadline(callback: () => void, ms: number, clock: Clock): () => void {
+  const dueAt = clock.now() + ms;
+  let cancel = clock.setTimer(() => {
+    if (clock.now() - dueAt < LATE_MS) callback();
+    else cancel = clock.setTimer(callback, LATE_GRACE_MS);
+  }, ms);
+  return () => cancel();
+}
+
 /**
  * Aborts after `ms` with the reason that `reason` makes, or when `parent` aborts. If the process was blocked when the time ran out, a
  * moment later: an answer that has come meanwhile is heard first.
@@ -61,12 +71,7 @@ export function deadline(
   clock: Clock = systemClock,
 ): LinkedSignal {
   const controller = new AbortController();
-  const dueAt = clock.now() + ms;
-  const abort = (): void => controller.abort(reason());
-  let cancel = clock.setTimer(() => {
-    if (clock.now() - dueAt < LATE_MS) abort();
-    else cancel = clock.setTimer(abort, LATE_GRACE_MS);
-  }, ms);
+  const cancel = setDeadline(() => controller.abort(reason()), ms, clock);
   const linked = anySignal([controller.signal, parent]);
   return {
     signal: linked.signal,

@@ -32,6 +32,7 @@ export function retrying(sql: Sql): Sql {
     query,
     transaction: (work) => sql.transaction(work),
     ...(sql.listen && { listen: sql.listen.bind(sql) }),
+    ...(sql.dedicated && { dedicated: sql.dedicated.bind(sql) }),
     close: () => sql.close(),
   };
 }

@@ -1,6 +1,6 @@
 import { type Backoff, backoffDelay } from "../core/backoff.ts";
 import type { Clock } from "../core/clock.ts";
-import { pause } from "../core/signals.ts";
+import { pause, setDeadline } from "../core/signals.ts";
 import { isStatementFault, isTransient } from "../db/sqlstate.ts";
 import type { Events } from "./events.ts";
 
@@ -104,7 +104,7 @@ export class Link {
     const { clock, signal } = this.#options;
     const patience = new AbortController();
     if (signal.aborted) patience.abort(signal.reason);
-    const cancel = clock.setTimer(() => patience.abort(new CallTimeout(ms)), ms);
+    const cancel = setDeadline(() => patience.abort(new CallTimeout(ms)), ms, clock);
     // One listener for all calls: there may be more at a time than a signal should have.
     if (this.#underWay.size === 0) signal.addEventListener("abort", this.#giveUp);
     this.#underWay.add(patience);
