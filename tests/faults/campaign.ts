@@ -213,7 +213,7 @@ async function judge(
 ): Promise<Omit<FaultReport, "driverFaultsInProducers">> {
   const { disk, servers } = stage;
   const books = readBooks(join(disk.folder));
-  const found = await servers.asSuperuser((sql) =>
+  const found = await servers.asAuditor((sql) =>
     audit(sql, books, { fleet, servers, cutOffs, leaseMs }),
   );
   const byKind = Object.fromEntries(direction.counts);
