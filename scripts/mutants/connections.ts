@@ -18,16 +18,6 @@ export const CONNECTION_MUTANTS: readonly Mutant[] = [
     ["tests/db/broken-links.test.ts", SILENT],
   ),
   plant(
-    "driver-hears-of-a-close",
-    "a transaction whose connection is cut ends the process",
-    "src/db/socket.ts",
-    [
-      'event === "close" ? socket : on.call(socket, event, listener)',
-      "on.call(socket, event, listener)",
-    ],
-    ["tests/db/driver-fault.test.ts"],
-  ),
-  plant(
     "silence-unheard",
     "a connection on which nothing arrives any more is waited for without end",
     "src/db/silence.ts",

@@ -20,7 +20,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "handler-not-told-of-loss",
     "a handler goes on though its lease was lost",
     "src/worker/verdicts.ts",
-    ['attempt.abort("lost", new LeaseLostError(attempt.id));', ""],
+    ['attempt.abort("lost", new LeaseLostError(attempt.id, reason));', ""],
     [workerTest("interruption")],
   ),
   plant(

@@ -88,7 +88,7 @@ export function openDatabase({
       }
     },
     dedicated() {
-      const one = new ConnectionPool({ max: 1, open });
+      const one = new ConnectionPool({ max: 2, open });
       own.add(one);
       return {
         query: (text, params, options) => runOnOne(one, watch, text, params, options),

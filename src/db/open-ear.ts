@@ -28,11 +28,11 @@ const LISTEN_MS = 5_000;
 export async function openEar(options: EarOptions): Promise<Ear> {
   const { open, notify, channels, onPayload, signal } = options;
   signal.throwIfAborted();
-  const own = seeOwnNotification(signal);
+  const over = new AbortController();
+  const own = seeOwnNotification(over.signal);
   const connection = await open((channel, payload) => {
     if (!own.takes(payload)) onPayload(payload, channel);
   }, signal);
-  const over = new AbortController();
   const leave = (): void => over.abort();
   const gone = new Promise<void>((resolve) => {
     over.signal.addEventListener("abort", () => resolve(), { once: true });

@@ -149,7 +149,7 @@ async function openOwn(pool: PgPool, host: string): Promise<PgConnection> {
 }
 
 function dedicatedOf(open: () => Promise<PgConnection>, watch: SilenceWatch): Sql {
-  const one = new ConnectionPool({ max: 1, open });
+  const one = new ConnectionPool({ max: 2, open });
   return {
     query: (text, params, options) => runOnOne(one, watch, text, params, options),
     transaction: () => Promise.reject(new DatabaseTimeoutError(null, "It has no transactions")),

@@ -102,6 +102,7 @@ async function listen(
   const patience = deadline(LISTEN_MS, () => new DatabaseUnreachableError(host, NO_ANSWER), signal);
   try {
     await raceSignal(listening, patience.signal);
+    patience.release();
     await own.probe((payload, patience) =>
       query(client, host, "select pg_notify($1::text, $2::text)", [channels[0], payload], {
         signal: patience,

@@ -30,11 +30,15 @@ export function retrying(sql: Sql): Sql {
   };
   return {
     query,
-    transaction: (work) => sql.transaction(work),
+    transaction: (work, options) => sql.transaction(work, options),
     ...(sql.listen && { listen: sql.listen.bind(sql) }),
-    ...(sql.dedicated && { dedicated: sql.dedicated.bind(sql) }),
+    ...(sql.dedicated && { dedicated: () => retrying(dedicatedOf(sql)) }),
     close: () => sql.close(),
   };
+}
+
+function dedicatedOf(sql: Sql): Sql {
+  return sql.dedicated?.() ?? sql;
 }
 
 function isLostRace(error: unknown): boolean {

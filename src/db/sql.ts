@@ -42,7 +42,7 @@ export interface Sql {
 
   /**
    * One connection beyond those that are shared, for what must not wait for them: it keeps leases alive while handlers use up all
-   * others. Made when it is first used, and again after it broke. Whoever asks for it closes it.
+   * others. Made when it is first used, again after it broke, and once more while it gives no answer. Whoever asks for it closes it.
    */
   dedicated?(): Sql;
 

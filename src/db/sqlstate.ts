@@ -213,9 +213,12 @@ function isConnectionLoss(sqlstate: string, raised: DatabaseMessage): boolean {
   );
 }
 
-/** A standby, of which unlogged tables can't even be looked at. */
-function isReadOnly(sqlstate: string, { message, routine }: DatabaseMessage): boolean {
+/** A standby, of which unlogged tables can't even be looked at, and which has no place in a log that it writes. */
+function isReadOnly(sqlstate: string, { message, routine = "" }: DatabaseMessage): boolean {
   if (sqlstate === "25006") return true;
+  if (sqlstate === "55000") {
+    return /^pg_(current_wal|walfile)/.test(routine) || message === "recovery is in progress";
+  }
   return (
     sqlstate === "0A000" && (routine === "get_relation_info" || / during recovery$/.test(message))
   );

@@ -42,6 +42,7 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
   const { book } = parts;
   const { lifeline, clock, leaseMs, random, logger } = parts.settings;
   let failures = 0;
+  warm(parts, signal);
   while (!signal.aborted) {
     const wait =
       failures === 0 ? lookMs(leaseMs) : backoffDelay(EXTEND_RETRY, failures - 1, random());
@@ -56,6 +57,13 @@ export async function keepLeases(parts: UpkeepParts, signal: AbortSignal): Promi
     }
   }
   await lifeline.close();
+}
+
+/** Makes the connection and what it has to learn before the first lease needs it: that may be a short one. */
+function warm({ settings, worker }: UpkeepParts, signal: AbortSignal): void {
+  const { lifeline, leaseMs } = settings;
+  const request = { worker: worker(), leases: [], leaseMs };
+  extendLeases(lifeline, request, signal).catch(() => undefined);
 }
 
 /** Between two looks at how long the leases still hold. */

@@ -74,6 +74,10 @@ declare
   v_key bigint := queue.generation_key();
   v_guard bigint := hashtextextended('millrace.generation', 0);
 begin
+  if pg_is_in_recovery() then
+    raise exception 'this server is a standby and takes no writes' using errcode = '25006',
+      hint = 'Connect to the primary; an address may name several servers.';
+  end if;
   -- Of the session and not of the transaction, which may stay open for long. Everything under it is immediate.
   perform pg_advisory_lock(v_guard);
   begin

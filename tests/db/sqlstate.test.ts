@@ -126,6 +126,7 @@ test("a standby is an outage, by whatever it shows", () => {
     { code: "25006", message: "cannot execute INSERT in a read-only transaction" },
     { code: "0A000", message: "cannot access temporary or unlogged relations during recovery" },
     { code: "0A000", message: "Zugriff nicht möglich", routine: "get_relation_info" },
+    { code: "55000", message: "recovery is in progress", routine: "pg_current_wal_lsn" },
   ]) {
     const error = translateError({ severity: "ERROR", ...told }, "h:1");
     assert.equal((error as { code: string }).code, "DATABASE_UNREACHABLE");

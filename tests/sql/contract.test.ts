@@ -41,7 +41,7 @@ const FUNCTIONS: readonly (readonly [signature: string, returns: string])[] = [
   ["queue_health()", "jsonb"],
   [
     "queue_stats(p_queue text = NULL)",
-    "TABLE(queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint, oldest_pending_seconds double precision)",
+    "TABLE(queue text, is_paused boolean, pending bigint, scheduled bigint, blocked bigint, processing bigint, fetched bigint, completed_last_hour bigint, failed_last_hour bigint, retried_last_hour bigint, dead_letters bigint, oldest_pending_seconds double precision)",
   ],
   [
     `redrive_jobs(${DEAD_LETTER_FILTER}, p_with_descendants boolean = false)`,
