@@ -15,7 +15,7 @@ export const CONNECTION_MUTANTS: readonly Mutant[] = [
     "a connection broke, and is handed out again",
     "src/db/connection-pool.ts",
     ["      if (next.isLost) continue;\n", ""],
-    ["tests/db/broken-links.test.ts", SILENT],
+    ["tests/db/connection-pool.test.ts"],
   ),
   plant(
     "silence-unheard",

@@ -141,24 +141,6 @@ describeOnEachServer("transactions of connect()", (context) => {
     }
   });
 
-  it("and statements take no connection that was seen to break", async () => {
-    const proxy = await startFaultyProxy(context.db.url);
-    const sql = connectWith(proxy.url, { max: 2 }, {});
-    try {
-      for (const cut of [() => proxy.reset(), () => proxy.end()]) {
-        await Promise.all([sql.query("select 1"), sql.query("select 2")]);
-        cut();
-        await eventually(() => proxy.open === 0);
-        await new Promise((resolve) => setImmediate(resolve));
-        const [row] = await sql.query("select 'well' as said");
-        assert.equal(row?.["said"], "well");
-      }
-    } finally {
-      await sql.close();
-      await proxy.close();
-    }
-  });
-
   it("say that nobody knows when the answer to COMMIT is lost", async () => {
     const proxy = await startFaultyProxy(context.db.url);
     const sql = connectWith(proxy.url, {}, {});
