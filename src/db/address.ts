@@ -63,7 +63,7 @@ export function withDatabase(url: string, database: string): string {
   return toUrl({ ...parseAddress(url), database });
 }
 
-/** An address as a URL that this library, libpq and most others understand. */
+/** An address as a URL that this library, libpq and most others understand; only this library knows `pgbouncer`. */
 export function toUrl(address: Address): string {
   const { user, password, servers, database, tls, settings } = address;
   const who = [user, password].filter((part) => part !== undefined).map(encodeURIComponent);
@@ -75,6 +75,7 @@ export function toUrl(address: Address): string {
     parameters.set("connect_timeout", String(Math.ceil(address.connectTimeoutMs / 1_000)));
   }
   if (address.saysPrimary) parameters.set("target_session_attrs", "primary");
+  if (address.looksPooled && !isPoolersPlace(servers)) parameters.set("pgbouncer", "true");
   // libpq takes a plus for what it is.
   const query = parameters.toString().replaceAll("+", "%20");
   const name = database === undefined ? "" : encodeURIComponent(database);
@@ -176,11 +177,15 @@ function assemble(
     password: secret || undefined,
     database: database || places.database || undefined,
     host: all.map(placeOf).join(","),
-    looksPooled:
-      saysPooled ||
-      all.some(({ host, port }) => port === TRANSACTION_POOLER_PORT || POOLER_HOST.test(host)),
+    looksPooled: saysPooled || isPoolersPlace(all),
     saysPrimary: parameters.saysPrimary || all.length > 1,
   };
+}
+
+function isPoolersPlace(servers: readonly Server[]): boolean {
+  return servers.some(
+    ({ host, port }) => port === TRANSACTION_POOLER_PORT || POOLER_HOST.test(host),
+  );
 }
 
 /** Hosts with their ports, separated by commas; ports may also come as a list of their own. None for the empty text. */

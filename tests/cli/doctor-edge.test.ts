@@ -69,7 +69,7 @@ describeWithDatabase("millrace doctor and the Edge worker", (context) => {
     );
     assert.deepEqual(
       [there?.severity, there?.message],
-      ["ok", "5 jobs of pg_cron, none has run yet"],
+      ["ok", "7 jobs of pg_cron, none has run yet"],
     );
   });
 
