@@ -1,5 +1,7 @@
 import { writeFile } from "node:fs/promises";
+import process from "node:process";
 import { Command } from "commander";
+import { isDriverFault } from "../../src/db/postgres-js.ts";
 import { runCrashCampaign } from "../../tests/crash/campaign.ts";
 import { randomSeed } from "../../tests/support/seed.ts";
 import { positive } from "./property.ts";
@@ -34,6 +36,12 @@ export function crashCommand(): Command {
 
 async function run({ postgres, report: file, ...options }: Options): Promise<void> {
   console.log(`seed ${options.seed}, Postgres ${postgres}`);
+  // The producer's own driver may throw where nobody can catch it.
+  process.on("uncaughtException", (error: unknown) => {
+    if (isDriverFault(error)) return;
+    console.error(error);
+    process.exit(1);
+  });
   const report = await runCrashCampaign({
     ...options,
     major: postgres,
