@@ -100,3 +100,28 @@ export function untilAborted(signal: AbortSignal): Promise<void> {
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }
+
+/**
+ * An end that many wait for. Each asks for a signal of its own: runtimes warn of a leak when more than ten listen to one.
+ */
+export class Ending {
+  readonly #controllers = new Set<AbortController>();
+  #reason: unknown;
+  #isOver = false;
+
+  /** A new signal, which aborts when it is over; aborted already if it is. */
+  get signal(): AbortSignal {
+    const controller = new AbortController();
+    if (this.#isOver) controller.abort(this.#reason);
+    else this.#controllers.add(controller);
+    return controller.signal;
+  }
+
+  abort(reason?: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#reason = reason;
+    for (const controller of this.#controllers) controller.abort(reason);
+    this.#controllers.clear();
+  }
+}

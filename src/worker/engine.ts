@@ -1,4 +1,4 @@
-import { deadline, raceSignal } from "../core/signals.ts";
+import { deadline, Ending, raceSignal } from "../core/signals.ts";
 import type { RegisteredWorker } from "../db/sign-in.ts";
 import { heartbeatWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
@@ -49,7 +49,7 @@ export class Engine {
   readonly #children: ChildSweep;
   readonly #phase: Phase;
   readonly #orphans: Orphans;
-  readonly #ended = new AbortController();
+  readonly #ended = new Ending();
   readonly #idleWaiters = new Waiters();
   #laneLoops: readonly Promise<void>[] = [];
   #loopsEnd: Promise<unknown> = Promise.resolve();
@@ -178,12 +178,12 @@ export class Engine {
   }
 
   start(): void {
-    const { signal } = this.#ended;
-    const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, signal));
-    const upkeep = UPKEEP.map((keep) => keep(this.#upkeep, signal));
-    const looks = [this.#orphans, this.#children, this.#names].map((one) => one.run(signal));
+    const ended = this.#ended;
+    const lanes = this.#lanes.map((lane) => runLane(lane, this.#loops, ended.signal));
+    const upkeep = UPKEEP.map((keep) => keep(this.#upkeep, ended.signal));
+    const looks = [this.#orphans, this.#children, this.#names].map((one) => one.run(ended.signal));
     const isListening = this.#settings.listen && this.#settings.sql.listen;
-    const doorbell = isListening ? [this.#doorbell.run(signal)] : [];
+    const doorbell = isListening ? [this.#doorbell.run(ended.signal)] : [];
     this.#laneLoops = lanes.map((loop) => this.#supervise(loop));
     const others = [...upkeep, ...looks, ...doorbell].map((loop) => this.#supervise(loop));
     this.#loopsEnd = Promise.all([...this.#laneLoops, ...others]);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { anySignal, deadline, pause, raceSignal, sleep } from "../../src/core/signals.ts";
+import { anySignal, deadline, Ending, pause, raceSignal, sleep } from "../../src/core/signals.ts";
 import { fakeClock } from "./fake-clock.ts";
 
 test("a sleep ends when its time has come, and not before", async () => {
@@ -83,4 +83,18 @@ test("a race is won by whoever comes first", async () => {
   controller.abort(new Error("stop"));
   await assert.rejects(racing, /stop/);
   await assert.rejects(raceSignal(Promise.reject(new Error("own")), undefined), /own/);
+});
+
+test("an ending gives everybody a signal of his own, and aborts all of them", () => {
+  const ending = new Ending();
+  const early = [ending.signal, ending.signal];
+  assert.notEqual(early[0], early[1]);
+
+  ending.abort("over");
+  ending.abort("again");
+
+  assert.deepEqual(
+    [...early, ending.signal].map((signal) => signal.reason),
+    ["over", "over", "over"],
+  );
 });
