@@ -112,6 +112,11 @@ export function aborted(signal: AbortSignal): Promise<void> {
 
 /** Takes all leases away, as the rescuer does when a worker was silent for too long. */
 export async function loseLeases(db: TestDatabase): Promise<void> {
+  // What is only offered is not charged when it is lost.
+  await eventually(async () => {
+    const offered = await db.superSql`select from queue.leases where is_offered`;
+    return offered.length === 0;
+  });
   // In one transaction, or the worker could extend them in between.
   await db.superSql.begin(async (tx) => {
     await tx`update queue.leases set expires_at = queue.clock() - interval '1 second'`;
