@@ -75,7 +75,9 @@ export async function findWrongEnds(
   const untold = unrecorded.filter(({ at }) => at > lastCrash + SLACK_MS);
 
   const unseen = runs.filter(({ id, lease }) => !begun.has(`${id}/${lease}`));
-  const unbegun = unseen.filter(({ outcome }) => outcome !== "lost" && outcome !== "released");
+  // What was cancelled need not have begun.
+  const endsUnbegun = new Set(["lost", "released", "cancelled"]);
+  const unbegun = unseen.filter(({ outcome }) => !endsUnbegun.has(outcome));
   const charged = unseen.filter(({ outcome, is_charged }) => outcome === "lost" && is_charged);
   const plain = new Set(members.filter(({ way }) => way === "sql").map(({ name }) => name));
   const away = [...absences, ...blocks];
@@ -102,8 +104,8 @@ export async function findWrongEnds(
     ({ at }) => !failovers.some((failover) => at > failover.knownUntil && at < failover.at),
   );
 
-  const nameRun = ({ id, lease, worker, started, finished }: Run): string =>
-    `job ${id}, lease ${lease} of ${worker}, ${new Date(started).toISOString()} to ${new Date(finished).toISOString()}`;
+  const nameRun = ({ id, lease, outcome, worker, started, finished }: Run): string =>
+    `job ${id}, ${outcome}, lease ${lease} of ${worker}, ${new Date(started).toISOString()} to ${new Date(finished).toISOString()}`;
   const name = ({ id, detail }: Found): string => `job ${id} (${detail})`;
   return {
     attemptsForgotten: unrecorded.length - untold.length,
