@@ -85,6 +85,7 @@ begin
       end if;
     end if;
   end loop;
+  return null; -- never: the loop ends by returning
 end;
 $$;
 comment on function queue.resolve_key is

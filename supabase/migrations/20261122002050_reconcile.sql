@@ -81,7 +81,7 @@ volatile
 set search_path = ''
 as $$
 declare
-  v_found jsonb := '[]';
+  v_found jsonb := '[]'::jsonb;
   v_count bigint;
   v_text text;
   v_ids bigint[];
@@ -92,7 +92,7 @@ begin
       return jsonb_build_array(queue.reconciled('other_owner', 1, true, false,
         'The queue has another owner than the one who installed it, and row level security hides its rows from it'));
     end if;
-    v_count := queue.adopt();
+    v_count := queue.adopt()::bigint;
     v_found := v_found || queue.reconciled('other_owner', v_count, true, true, format('Tables whose policies named another owner: %s', v_count));
   end if;
 
