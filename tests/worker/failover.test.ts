@@ -117,16 +117,30 @@ describe("a primary whose synchronous standby is gone", { skip }, () => {
   before(async () => {
     server = await startTestServer(15);
     db = await createTestDatabase(server);
+    await db.superSql`create table probe ()`;
   });
   after(() => server.stop());
 
-  async function setStandbys(names: string): Promise<void> {
+  /** Returns when commits mind it, which is some time after the setting is there. */
+  async function setStandbys(names: "" | "nobody"): Promise<void> {
     await db.superSql.unsafe(`alter system set synchronous_standby_names = '${names}'`);
     await db.superSql`select pg_reload_conf()`;
     await eventually(async () => {
-      const [row] = await db.superSql`show synchronous_standby_names`;
-      return row?.["synchronous_standby_names"] === names;
+      let isHeld = true;
+      const commit = db.superSql`insert into probe default values`.then(() => {
+        isHeld = false;
+      });
+      await eventually(async () => !isHeld || (await waiting()) > 0);
+      const wasHeld = isHeld;
+      if (names !== "" && isHeld) await breakOff();
+      await commit;
+      return wasHeld === (names !== "");
     });
+  }
+
+  async function breakOff(): Promise<void> {
+    await db.superSql`
+      select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`;
   }
 
   async function waiting(): Promise<number> {
@@ -177,8 +191,7 @@ describe("a primary whose synchronous standby is gone", { skip }, () => {
             message: /no standby has confirmed it/,
           });
           await eventually(async () => (await waiting()) > 0);
-          await db.superSql`
-            select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`;
+          await breakOff();
           await broken;
         }
         await setStandbys("");
