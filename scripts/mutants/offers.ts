@@ -79,7 +79,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "unanswered-offer-waits",
     "who finds no work does not look for jobs that nobody answers for",
     migration("advance"),
-    ["late.expires_at < v_now) and queue.rescue() > 0", "late.expires_at < v_now) and false"],
+    ["and queue.rescue(p_except => p_worker) > 0", "and false"],
     [sqlTest("offers"), PROPERTY],
   ),
   plant(

@@ -140,9 +140,12 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
   plant(
     "own-leases-rescued",
     "a worker that was blocked takes away its own leases before it extends them",
-    "src/worker/lane-loop.ts",
-    ["const isLate = isDue && parts.book.isLate(clock.now());", "const isLate = false;"],
-    [workerTest("blocked-loop")],
+    "supabase/migrations/advance.sql",
+    [
+      "late.worker_id <> p_worker)\n      and queue.rescue(p_except => p_worker) > 0",
+      "true)\n      and queue.rescue() > 0",
+    ],
+    ["tests/sql/own-leases.test.ts"],
   ),
   plant(
     "late-timers-believed",

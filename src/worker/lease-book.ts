@@ -148,6 +148,14 @@ export class LeaseBook {
     return false;
   }
 
+  /** The same, where a lease that somebody else holds locked counts as not extended: it may be free in a moment. */
+  isOverdue(now: number): boolean {
+    for (const { extendedTo, isAccepting, isLost } of this.#leases.values()) {
+      if (extendedTo <= now + MOMENT_MS && !isAccepting && !isLost) return true;
+    }
+    return false;
+  }
+
   expired(now: number): Lease[] {
     return [...this.#leases.values()].filter(
       (lease) => lease.deadline <= now && !lease.isAccepting && !lease.isLost,

@@ -50,6 +50,10 @@ async function accept({ lease, lane, state }: Attempt, parts: LaneLoopParts): Pr
   const hasMore = lane.concurrency - lane.running - (isYetToRun ? 1 : 0) > 0;
   const request = { worker: parts.worker(), leases: [lease.id], leaseMs };
   lease.isAccepting = true;
+  // On a link that swallows the answer the offer's end counts again, before the call itself is given up.
+  const giveUp = clock.setTimer(() => {
+    lease.isAccepting = false;
+  }, leaseMs / 3);
   try {
     const { isAlive, isBusy } = hasMore
       ? { isAlive: await doorbell.accept(lease.id), isBusy: false }
@@ -63,6 +67,7 @@ async function accept({ lease, lane, state }: Attempt, parts: LaneLoopParts): Pr
     // Those who keep leases alive try again, while it holds.
     lane.stir();
   } finally {
+    giveUp();
     lease.isAccepting = false;
   }
 }

@@ -71,15 +71,18 @@ function lookMs(leaseMs: number): number {
   return Math.min(leaseMs, OFFER_MS) / 3;
 }
 
-/** Extends all leases. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. */
+/**
+ * Extends all leases. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. Answers
+ * whether all could be extended: those that somebody else holds locked could not.
+ */
 export async function extend(
   { settings, link, book, verdicts, worker }: UpkeepParts,
   // No longer than there is time for another try.
   patienceMs: number = settings.leaseMs / 3,
-): Promise<void> {
+): Promise<boolean> {
   const { lifeline, clock, leaseMs } = settings;
   const leases = book.ids;
-  if (leases.length === 0) return;
+  if (leases.length === 0) return true;
   const sentAt = clock.now();
   const request = { worker: worker(), leases, leaseMs };
   const answer = await link.call((signal) => extendLeases(lifeline, request, signal), patienceMs);
@@ -92,6 +95,7 @@ export async function extend(
     const attempt = book.find(lease, id);
     if (attempt) verdicts.cancel(attempt);
   }
+  return answer.busy.length === 0;
 }
 
 /** Shows that this worker lives. Never rejects. */
@@ -113,7 +117,7 @@ export async function keepHouse(parts: UpkeepParts, signal: AbortSignal): Promis
   const { settings, link, book } = parts;
   const { clock } = settings;
   await every(MAINTAIN_MS, parts, signal, "worker.maintain_failed", async () => {
-    while (book.isLate(clock.now()) && !signal.aborted) await pause(LATE_WAIT_MS, signal, clock);
+    while (book.isOverdue(clock.now()) && !signal.aborted) await pause(LATE_WAIT_MS, signal, clock);
     const { swept } = await link.call((patience) => maintain(settings.sql, patience));
     // That was one slice; there may be more.
     if (Number(swept) > 0) parts.children.wake();

@@ -46,12 +46,12 @@ async function ask(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   const until = clock.now() + Math.min(leaseMs / 3, LONGEST_ASK_MS);
   for (let left = until - clock.now(); left > 0 && !signal.aborted; left = until - clock.now()) {
     try {
-      await extend(parts, left);
-      return;
+      // A settlement of our own that is under way holds them locked for a moment.
+      if (await extend(parts, left)) return;
     } catch (error) {
       logger.debug("lease.extend_failed", { error });
-      await pause(Math.min(ASK_AGAIN_MS, left), signal, clock);
     }
+    await pause(Math.min(ASK_AGAIN_MS, left), signal, clock);
   }
 }
 

@@ -223,7 +223,10 @@ begin
   end if;
   if v_ids is null and p_limit > 0 then
     v_now := queue.clock();
-    if exists (select from queue.leases as late where late.expires_at < v_now) and queue.rescue() > 0 then
+    -- Not the caller's own: it lives, and may be about to extend them after it was busy for longer than they last.
+    if exists (select from queue.leases as late where late.expires_at < v_now and late.worker_id <> p_worker)
+      and queue.rescue(p_except => p_worker) > 0
+    then
       v_next_due_in_ms := 0;
     else
       select greatest(0, ceil(extract(epoch from token.at - v_now) * 1000)) into v_next_due_in_ms

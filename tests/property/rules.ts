@@ -148,12 +148,12 @@ function finish(model: Model, job: Job, to: Job["status"]): void {
   });
 }
 
-/** Expired leases: a job lost alone is charged with the attempt; what was lost together goes back as suspects. */
-export function rescue(model: Model): string[] {
+/** Expired leases: a job lost alone is charged with the attempt; what was lost together goes back as suspects. `except`: a worker whose own are left. */
+export function rescue(model: Model, except?: string): string[] {
   const lost: string[] = [];
   const all = [...model.leases.values()];
   for (const lease of all) {
-    if (lease.expiresAt >= model.now) continue;
+    if (lease.expiresAt >= model.now || lease.worker === except) continue;
     model.leases.delete(lease.id);
     const isAlone =
       lease.open.size === 1 &&

@@ -195,8 +195,8 @@ export const advance: Steps = command(
         }),
       ),
     );
-    // Who finds nothing looks for what was lost.
-    if (choice.limit > 0 && answer.jobs === null) rescue(model);
+    // Who finds nothing looks for what others have lost.
+    if (choice.limit > 0 && answer.jobs === null) rescue(model, choice.worker);
   },
 );
 
