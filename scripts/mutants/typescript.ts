@@ -142,7 +142,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "a worker that was blocked takes away its own leases before it extends them",
     "supabase/migrations/advance.sql",
     [
-      "late.worker_id <> p_worker)\n      and queue.rescue(p_except => p_worker) > 0",
+      "(late.worker_id <> p_worker or late.is_offered))\n      and queue.rescue(p_except => p_worker) > 0",
       "true)\n      and queue.rescue() > 0",
     ],
     ["tests/sql/own-leases.test.ts"],

@@ -27,7 +27,7 @@ begin
     delete from queue.leases as lease
     where lease.id = any (array(
       select late.id from queue.leases as late
-      where late.expires_at < v_now and (p_except is null or late.worker_id <> p_except)
+      where late.expires_at < v_now and (p_except is null or late.worker_id <> p_except or late.is_offered)
       order by late.expires_at
       limit p_limit
       for update skip locked
@@ -113,4 +113,4 @@ begin
 end;
 $$;
 comment on function queue.rescue is
-  'Takes back the unfinished jobs of up to p_limit expired leases, but none of the worker p_except; returns how many jobs.';
+  'Takes back the unfinished jobs of up to p_limit expired leases, but none that the worker p_except has accepted; returns how many jobs.';

@@ -223,8 +223,9 @@ begin
   end if;
   if v_ids is null and p_limit > 0 then
     v_now := queue.clock();
-    -- Not the caller's own: it lives, and may be about to extend them after it was busy for longer than they last.
-    if exists (select from queue.leases as late where late.expires_at < v_now and late.worker_id <> p_worker)
+    -- Not the caller's own: it lives, and may be about to extend them after it was busy for longer than they last. What was offered to it
+    -- without an answer it may never have heard of.
+    if exists (select from queue.leases as late where late.expires_at < v_now and (late.worker_id <> p_worker or late.is_offered))
       and queue.rescue(p_except => p_worker) > 0
     then
       v_next_due_in_ms := 0;

@@ -148,12 +148,13 @@ function finish(model: Model, job: Job, to: Job["status"]): void {
   });
 }
 
-/** Expired leases: a job lost alone is charged with the attempt; what was lost together goes back as suspects. `except`: a worker whose own are left. */
+/** Expired leases: a job lost alone is charged with the attempt; what was lost together goes back as suspects. `except`: a worker whose own are left, but for those that it has not accepted. */
 export function rescue(model: Model, except?: string): string[] {
   const lost: string[] = [];
   const all = [...model.leases.values()];
   for (const lease of all) {
-    if (lease.expiresAt >= model.now || lease.worker === except) continue;
+    if (lease.expiresAt >= model.now) continue;
+    if (lease.worker === except && !lease.isOffered) continue;
     model.leases.delete(lease.id);
     const isAlone =
       lease.open.size === 1 &&
