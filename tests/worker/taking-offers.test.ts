@@ -5,6 +5,7 @@ import { type Offer, readOffer } from "../../src/db/claimed-jobs.ts";
 import { DatabaseTime } from "../../src/worker/database-time.ts";
 import type { Lane } from "../../src/worker/lane.ts";
 import { takeOffer } from "../../src/worker/offers.ts";
+import { fakeClock } from "../core/fake-clock.ts";
 
 test("what a worker has no slot for goes back at once, and does not stay in the lane", async () => {
   const given: unknown[] = [];
@@ -40,7 +41,7 @@ async function orderOf(givesWay: boolean): Promise<string[]> {
   const time = new DatabaseTime();
   time.observe(0, 0);
   const parts = {
-    settings: { clock: { now: () => 1 }, leaseMs: 30_000 },
+    settings: { clock: fakeClock(), leaseMs: 30_000 },
     phase: { isStopping: false, workCount: 0 },
     intake: { adopt: () => [{ id: "11", lease, lane: { ...lane }, state: "buffered" }] },
     executor: { fill: () => order.push("begun"), givesWay: () => givesWay },
@@ -96,4 +97,28 @@ test("only what queue.offer sends is read as an offer", () => {
     expires_at: 2,
     job: [],
   });
+});
+
+test("an acceptance that nobody answers does not hold the lease beyond the offer's end", async () => {
+  const clock = fakeClock();
+  const lease = { id: "9", isAccepting: false };
+  const time = new DatabaseTime();
+  time.observe(0, 0);
+  const lane = { name: "*", isOpen: true, concurrency: 5, running: 0, push: () => undefined };
+  const parts = {
+    settings: { clock, leaseMs: 3_000 },
+    phase: { isStopping: false, workCount: 0 },
+    intake: { adopt: () => [{ id: "11", lease, lane, state: "buffered", type: "task" }] },
+    executor: { givesWay: () => true, fill: () => undefined },
+    doorbell: { accept: () => new Promise(() => undefined) },
+    worker: () => 1,
+    time,
+  };
+  const offer = { now: 0, expires_at: 2_000, job: ["9", "11", "task", "task"] };
+
+  await takeOffer(offer as unknown as Offer, [lane] as unknown as Lane[], parts as never);
+  assert.equal(lease.isAccepting, true);
+  clock.advance(1_000);
+
+  assert.equal(lease.isAccepting, false);
 });
