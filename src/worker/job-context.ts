@@ -18,7 +18,7 @@ export interface ContextTools {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly random: () => number;
-  readonly verdicts: Pick<Verdicts, "committed" | "handedOver" | "lose">;
+  readonly verdicts: Pick<Verdicts, "committed" | "handedOver" | "lose" | "miss">;
   /** This worker's number in the database. */
   readonly worker: () => number;
 }
@@ -138,7 +138,7 @@ export class JobContext implements HandlerContext {
       if (attempt.state !== "running") return;
       const report = { ...news, id: attempt.id, lease: attempt.lease.id };
       const holds = await this.#call((db) => reportProgress(db, report));
-      if (!holds && attempt.state === "running") verdicts.lose(attempt);
+      if (!holds && attempt.state === "running") verdicts.miss(attempt);
     });
     attempt.onLeave = () => reporter.stop();
     return reporter;

@@ -25,6 +25,8 @@ export interface VerdictParts {
 
 /** How long a handler may take to react to a cancellation. */
 const CANCEL_GRACE_MS = 10_000;
+/** How much later than others' answers that of a commit may come. */
+const COMMIT_GRACE_MS = 1_000;
 
 /** Plain words only, for what could not be told in any others. */
 const UNTELLABLE = {
@@ -123,7 +125,7 @@ export class Verdicts {
   /** The database says that a lease is gone. What of it has ended is on its way there, and will be judged. */
   loseAll(lease: Lease): void {
     lease.isLost = true;
-    for (const attempt of lease.attempts) if (attempt.state !== "ended") this.lose(attempt);
+    for (const attempt of lease.attempts) if (attempt.state !== "ended") this.miss(attempt);
   }
 
   /**
@@ -136,6 +138,24 @@ export class Verdicts {
       if (attempt.state === "buffered") this.giveBack(attempt);
       else if (attempt.state === "running") this.lose(attempt);
     }
+  }
+
+  /**
+   * The database does not know this attempt any more. Where its handler commits together with the completion that may be its own doing:
+   * then the answer to the commit is awaited, for a moment.
+   */
+  miss(attempt: Attempt): void {
+    const { clock, deadlines } = this.#parts;
+    if (!attempt.isCommitting) {
+      this.lose(attempt);
+      return;
+    }
+    deadlines.add({
+      deadlineAt: clock.now() + COMMIT_GRACE_MS,
+      expire: () => {
+        if (attempt.isCommitting) this.lose(attempt);
+      },
+    });
   }
 
   /** The lease is gone: nothing of this attempt may be written any more. */
