@@ -42,14 +42,14 @@ export const CONNECTION_MUTANTS: readonly Mutant[] = [
     "enqueue-without-end",
     "an enqueue whose call hangs never returns",
     "src/client/shared-commits.ts",
-    ["() => this.#giveUp(this.#lateness(ms)), ms)", "() => undefined, ms)"],
+    ["      dueTimes.add(waiting, ms);\n", ""],
     [DEADLINES, SILENT_WORKER],
   ),
   plant(
     "hung-call-holds-up-others",
     "enqueues wait for one of their kind whose call hangs",
     "src/client/shared-commits.ts",
-    ["this.#clock.setTimer(resolve, SLOW_MS)", "this.#clock.setTimer(resolve, SLOW_MS * 1_000)"],
+    ["const slowAt = clock.now() + SLOW_MS;", "const slowAt = clock.now() + SLOW_MS * 1_000;"],
     [DEADLINES],
   ),
   plant(

@@ -89,7 +89,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "commits-shared-by-halves",
     "callers that enqueue one job after the other wait for two calls, the others' and their own",
     "src/client/shared-commits.ts",
-    ["      await turn();\n", ""],
+    ["await (this.#wasShared ? turn() : undefined);", "await undefined;"],
     ["tests/client/shared-commits.test.ts"],
   ),
   plant(

@@ -45,7 +45,8 @@ export type JobReference = string | { readonly id: string };
 
 /** Checks input and options and puts them into the words of the database. */
 export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions): Promise<NewJob> {
-  const payload = await encodeInput(job, input);
+  const encoded = encodeInput(job, input);
+  const payload = typeof encoded === "string" ? encoded : await encoded;
   return { ...jobDetails(job, options), payload };
 }
 
@@ -132,7 +133,13 @@ function isoTime(at: Date): string {
   return at.toISOString();
 }
 
+/** Most jobs have none of these. */
+const STORED = ["backoff", "timeout", "onParentFailure", "onKeyConflict"] as const;
+
 function storedOptions(job: Job, options: EnqueueOptions): NewJob["options"] {
+  if (job.backoff === undefined && !STORED.some((name) => options[name] !== undefined)) {
+    return undefined;
+  }
   const backoff = { ...job.backoff, ...(options.backoff && toBackoff(options.backoff)) };
   const stored = {
     ...(Object.keys(backoff).length > 0 && {

@@ -5,6 +5,7 @@ import { turn } from "../core/turn.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { Queryable } from "../db/sql.ts";
 import { type CallOptions, callerOf, timeoutOf, withSignal } from "./call-options.ts";
+import { DueTimes } from "./due-times.ts";
 
 /** The most of one call, in jobs and in characters of payload. */
 const MOST_JOBS = 500;
@@ -21,6 +22,8 @@ interface Group {
   isSending: boolean;
   /** Ends the wait for a call to end. */
   onEnd: () => void;
+  /** Somebody has come while a call is under way. */
+  onJoin: () => void;
 }
 
 /**
@@ -29,7 +32,7 @@ interface Group {
  * the answer for its own job: when a shared call is refused, its jobs are sent one by one. Each waits for as long as it wants to.
  *
  * The turn lets those in who enqueue their next job as soon as the last one is answered. Without it ten such callers fall into two
- * groups that wait for each other, of one and of nine.
+ * groups that wait for each other, of one and of nine. Where jobs come one by one, nobody is waited for.
  *
  * Only jobs of one type, queue and tenant are put together, and none with a key or with parents: a call may have to wait for another
  * transaction that is just making a new name or key, and nobody shall wait who would not have to wait alone.
@@ -39,56 +42,99 @@ export class SharedCommits {
   readonly #clock: Clock;
   /** What gathers behind the call that is under way, by what the jobs have in common. */
   readonly #groups = new Map<string, Group>();
+  readonly #dueTimes: DueTimes<Waiting>;
+  /** Whether the last call carried several jobs. */
+  #wasShared = false;
+  /** Of calls that nobody gave up: making one costs more than all else that a call needs here. */
+  readonly #spare: AbortController[] = [];
 
   constructor(db: Queryable, clock: Clock) {
     this.#db = db;
     this.#clock = clock;
+    this.#dueTimes = new DueTimes(clock, (waiting) => giveUp(waiting, lateness(waiting)));
   }
 
   enqueue(job: NewJob, options: CallOptions): Promise<MadeJob> {
     if (job.idempotencyKey !== undefined || job.dependsOn !== undefined) {
       return callerOf(this.#db, this.#clock)(options, (db) => enqueueOne(db, job));
     }
-    if (options.signal?.aborted) return Promise.reject(options.signal.reason);
-    const waiting = new Waiting(job, timeoutOf(options), options.signal, this.#clock);
+    const { signal } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const ms = timeoutOf(options);
     const key = JSON.stringify([job.type, job.queue, job.tenantId]);
-    const group = this.#groups.get(key) ?? {
-      waiting: new Set(),
+    const group = this.#groups.get(key) ?? this.#newGroup(key);
+    return new Promise((resolve, reject) => {
+      const waiting: Waiting = {
+        job,
+        ms,
+        line: group.waiting,
+        resolve,
+        reject,
+        end,
+        onGiveUp: undefined,
+      };
+      const onAbort = signal && ((): void => giveUp(waiting, signal.reason));
+      const dueTimes = this.#dueTimes;
+      function end(): void {
+        dueTimes.delete(waiting);
+        if (onAbort) signal.removeEventListener("abort", onAbort);
+      }
+      if (onAbort) signal.addEventListener("abort", onAbort);
+      dueTimes.add(waiting, ms);
+      group.waiting.add(waiting);
+      if (!group.isSending) return void this.#send(key, group);
+      group.onJoin();
+    });
+  }
+
+  #newGroup(key: string): Group {
+    const group = {
+      waiting: new Set<Waiting>(),
       calls: 0,
       isSending: false,
-      onEnd,
+      onEnd: nothing,
+      onJoin: nothing,
     };
     this.#groups.set(key, group);
-    waiting.join(group.waiting);
-    if (!group.isSending) void this.#send(key, group);
-    return waiting.promise;
+    return group;
   }
 
   /** Never rejects. */
   async #send(key: string, group: Group): Promise<void> {
     group.isSending = true;
     while (group.waiting.size > 0) {
-      await turn();
+      // Those who call in the same breath are there after a moment; those who come back after an answer need the turn.
+      await (this.#wasShared ? turn() : undefined);
       while (group.calls >= MOST_CALLS) await nextEnd(group);
       const batch = takeFitting(group.waiting);
       if (batch.length === 0) continue;
+      this.#wasShared = batch.length > 1;
       group.calls += 1;
       const call = this.#call(batch).then(() => {
         group.calls -= 1;
         group.onEnd();
         if (group.calls === 0 && !group.isSending) this.#groups.delete(key);
       });
-      await this.#endOrSlow(call);
+      await this.#endOrSlow(group, call);
     }
     group.isSending = false;
     if (group.calls === 0) this.#groups.delete(key);
   }
 
-  /** Waits until the call has ended; if that takes long, only until another may go out beside it. */
-  #endOrSlow(call: Promise<void>): Promise<void> {
-    return new Promise<void>((resolve) => {
-      const cancel = this.#clock.setTimer(resolve, SLOW_MS);
+  /** Waits until the call has ended. If that takes long, and others wait for it, only until they may go out beside it. */
+  #endOrSlow(group: Group, call: Promise<void>): Promise<void> {
+    const clock = this.#clock;
+    const slowAt = clock.now() + SLOW_MS;
+    return new Promise((resolve) => {
+      let cancel = nothing;
+      const onJoin = (): void => {
+        group.onJoin = nothing;
+        cancel = clock.setTimer(resolve, slowAt - clock.now());
+      };
+      if (group.waiting.size > 0) onJoin();
+      else group.onJoin = onJoin;
       void call.then(() => {
+        if (group.onJoin === onJoin) group.onJoin = nothing;
         cancel();
         resolve();
       });
@@ -98,24 +144,30 @@ export class SharedCommits {
   /** Never rejects. */
   async #call(batch: readonly Waiting[]): Promise<void> {
     // Given up when nobody waits for it any more.
-    const abandoned = new AbortController();
+    const abandoned = this.#spare.pop() ?? new AbortController();
     let left = batch.length;
-    for (const waiting of batch) {
-      waiting.onGiveUp = (reason) => {
-        left -= 1;
-        if (left === 0) abandoned.abort(reason);
-      };
-    }
+    const onGiveUp = (reason: unknown): void => {
+      left -= 1;
+      if (left === 0) abandoned.abort(reason);
+    };
+    for (const waiting of batch) waiting.onGiveUp = onGiveUp;
     const db = withSignal(this.#db, abandoned.signal);
-    if (batch.length > 1 && (await together(db, batch))) return;
-    await Promise.all(
-      batch.map((waiting) => enqueueOne(db, waiting.job).then(waiting.resolve, waiting.reject)),
-    );
+    if (batch.length === 1 || !(await together(db, batch))) {
+      await Promise.all(
+        batch.map((waiting) =>
+          enqueueOne(db, waiting.job).then(
+            (made) => answer(waiting, made),
+            (error: unknown) => refuse(waiting, error),
+          ),
+        ),
+      );
+    }
+    if (!abandoned.signal.aborted && this.#spare.length < MOST_CALLS) this.#spare.push(abandoned);
   }
 }
 
-function onEnd(): void {
-  // Nobody waits for the end of a call.
+function nothing(): void {
+  // Nobody waits for it.
 }
 
 function nextEnd(group: Group): Promise<void> {
@@ -125,52 +177,39 @@ function nextEnd(group: Group): Promise<void> {
 }
 
 /** One job, and who waits for it. */
-class Waiting {
+interface Waiting {
   readonly job: NewJob;
-  readonly promise: Promise<MadeJob>;
-  resolve: (made: MadeJob) => void = () => undefined;
-  reject: (error: unknown) => void = () => undefined;
+  readonly ms: number;
+  /** Where it waits until it is sent. */
+  readonly line: Set<Waiting>;
+  readonly resolve: (made: MadeJob) => void;
+  readonly reject: (error: unknown) => void;
+  /** Called when it is answered or given up, before its promise settles. */
+  readonly end: () => void;
   /** Called when the job was sent and its caller does not wait any longer. */
   onGiveUp: ((reason: unknown) => void) | undefined;
-  #line: Set<Waiting> | undefined;
+}
 
-  constructor(job: NewJob, ms: number, signal: AbortSignal | undefined, clock: Clock) {
-    this.job = job;
-    const cancel = clock.setTimer(() => this.#giveUp(this.#lateness(ms)), ms);
-    const onAbort = (): void => this.#giveUp(signal?.reason);
-    const done = (): void => {
-      cancel();
-      signal?.removeEventListener("abort", onAbort);
-    };
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = (made) => {
-        done();
-        resolve(made);
-      };
-      this.reject = (error) => {
-        done();
-        reject(error);
-      };
-    });
-    signal?.addEventListener("abort", onAbort, { once: true });
-  }
+function answer(waiting: Waiting, made: MadeJob): void {
+  waiting.end();
+  waiting.resolve(made);
+}
 
-  join(line: Set<Waiting>): void {
-    this.#line = line;
-    line.add(this);
-  }
+function refuse(waiting: Waiting, error: unknown): void {
+  waiting.end();
+  waiting.reject(error);
+}
 
-  #giveUp(reason: unknown): void {
-    this.#line?.delete(this);
-    this.reject(reason);
-    this.onGiveUp?.(reason);
-  }
+function giveUp(waiting: Waiting, reason: unknown): void {
+  waiting.line.delete(waiting);
+  refuse(waiting, reason);
+  waiting.onGiveUp?.(reason);
+}
 
-  #lateness(ms: number): Error {
-    if (this.onGiveUp) return new DatabaseTimeoutError(ms);
-    const reason = `earlier calls were not answered within ${ms} ms, and this job was not sent`;
-    return new DatabaseUnreachableError("its address", reason);
-  }
+function lateness({ ms, onGiveUp }: Waiting): Error {
+  if (onGiveUp) return new DatabaseTimeoutError(ms);
+  const reason = `earlier calls were not answered within ${ms} ms, and this job was not sent`;
+  return new DatabaseUnreachableError("its address", reason);
 }
 
 /** False when the call was refused as a whole, and nothing was enqueued. */
@@ -178,11 +217,11 @@ async function together(db: Queryable, batch: readonly Waiting[]): Promise<boole
   try {
     const jobs = batch.map(({ job }) => job);
     const made = await enqueueMany(db, jobs);
-    for (const [at, { resolve }] of batch.entries()) resolve(made[at] as MadeJob);
+    for (const [at, waiting] of batch.entries()) answer(waiting, made[at] as MadeJob);
   } catch (error) {
     // Then nobody knows whether it was done: to send it again could do it twice.
     if (!hasCode(error, "DATABASE_UNREACHABLE", "DATABASE_TIMEOUT")) return false;
-    for (const { reject } of batch) reject(error);
+    for (const waiting of batch) refuse(waiting, error);
   }
   return true;
 }

@@ -26,13 +26,21 @@ export function findLoss(value: unknown, path = ""): Fault | undefined {
 }
 
 function lossOfObject(value: object, path: string): Fault | undefined {
+  if (Array.isArray(value))
+    return "toJSON" in value ? lossOfOther(value, path) : lossOfArray(value, path);
+  // Nearly all objects: nothing else needs to be known of them.
+  if (Object.getPrototypeOf(value) === Object.prototype && !("toJSON" in value)) {
+    return lossOfMembers(value, Object.keys(value), path);
+  }
+  return lossOfOther(value, path);
+}
+
+function lossOfOther(value: object, path: string): Fault | undefined {
   if ("toJSON" in value && typeof value.toJSON === "function") {
     if (value instanceof Date && Number.isNaN(value.getTime())) {
       return { path, reason: "an invalid Date cannot be written as JSON" };
     }
-    return typeof value.toJSON === "function" && !(value instanceof Date)
-      ? findLoss(value.toJSON(""), path)
-      : undefined;
+    return value instanceof Date ? undefined : findLoss(value.toJSON(""), path);
   }
   if (Array.isArray(value)) return lossOfArray(value, path);
   if (value instanceof Number) return findLoss(value.valueOf(), path);
@@ -41,10 +49,14 @@ function lossOfObject(value: object, path: string): Fault | undefined {
   if (ArrayBuffer.isView(value) || (keys.length === 0 && !isPlain(value))) {
     return { path, reason: `${nameOf(value)} cannot be written as JSON; ${adviceFor(value)}` };
   }
+  return lossOfMembers(value, keys, path);
+}
+
+function lossOfMembers(value: object, keys: readonly string[], path: string): Fault | undefined {
   for (const key of keys) {
     const member = (value as Record<string, unknown>)[key];
-    // Most members are texts: nothing to look for.
-    if (typeof member === "string") continue;
+    // Most members are texts and numbers: nothing to look for.
+    if (typeof member === "string" || Number.isFinite(member)) continue;
     const fault = findLoss(member, path === "" ? key : `${path}.${key}`);
     if (fault) return fault;
   }
@@ -54,7 +66,7 @@ function lossOfObject(value: object, path: string): Fault | undefined {
 function lossOfArray(values: readonly unknown[], path: string): Fault | undefined {
   for (let at = 0; at < values.length; at += 1) {
     const value = values[at];
-    if (typeof value === "string") continue;
+    if (typeof value === "string" || Number.isFinite(value)) continue;
     const place = `${path}[${at}]`;
     if (value === undefined)
       return { path: place, reason: "undefined in an array would become null" };

@@ -51,12 +51,18 @@ const LATE_MS = 100;
 const LATE_GRACE_MS = 100;
 
 /** Calls back after `ms`; a moment later if this process was blocked when the time ran out. The answer cancels it. */
-export function setDeadline(callback: () => void, ms: number, clock: Clock): () => void {
+export function setDeadline(
+  callback: () => void,
+  ms: number,
+  clock: Clock,
+  isBackground = false,
+): () => void {
   const dueAt = clock.now() + ms;
-  let cancel = clock.setTimer(() => {
+  const onTime = (): void => {
     if (clock.now() - dueAt < LATE_MS) callback();
-    else cancel = clock.setTimer(callback, LATE_GRACE_MS);
-  }, ms);
+    else cancel = clock.setTimer(callback, LATE_GRACE_MS, isBackground);
+  };
+  let cancel = clock.setTimer(onTime, ms, isBackground);
   return () => cancel();
 }
 
@@ -88,8 +94,18 @@ export function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | undefin
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason);
     if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+    else signal.addEventListener("abort", onAbort);
+    const forget = (): void => signal.removeEventListener("abort", onAbort);
+    promise.then(
+      (value) => {
+        forget();
+        resolve(value);
+      },
+      (error: unknown) => {
+        forget();
+        reject(error);
+      },
+    );
   });
 }
 

@@ -98,10 +98,16 @@ describeOnEachServer("jobs that are enqueued at the same time", (context) => {
   it("share a statement each time when ten loops enqueue the next job after the last", async () => {
     statements.length = 0;
 
-    const loop = async (): Promise<void> => {
-      for (let n = 0; n < 5; n++) await queue.enqueue(plain, { n });
+    const loop = async (_: unknown, at: number): Promise<void> => {
+      for (let n = 0; n < 5; n++) {
+        await queue.enqueue(plain, { n });
+        await somethingOfItsOwn(at);
+      }
     };
-    await Promise.all(Array.from({ length: 10 }, loop));
+    const somethingOfItsOwn = async (hops: number): Promise<void> => {
+      if (hops > 0) await somethingOfItsOwn(hops - 1);
+    };
+    await Promise.all(Array.from({ length: 10 }).map(loop));
 
     assert.equal(statements.length, 5);
   });
