@@ -18,6 +18,23 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
     [race("names")],
   ),
   plant(
+    "adoption-waits",
+    "a claim waits for whoever holds the parent of a job that has arrived",
+    ARRIVALS,
+    ["    v_held := queue.held_parents(v_held);\n", "    v_held := '{}';\n"],
+    [race("adoption")],
+  ),
+  plant(
+    "one-tries-names",
+    "who adopts in a transaction that stays open keeps all others from making lost names",
+    ARRIVALS,
+    [
+      "  if (pg_sequence_last_value('queue.names_mark') between v_now_ms - 149 and v_now_ms) is not true then",
+      "  if queue.may_sweep('{-1}', null, null) then",
+    ],
+    [race("adoption")],
+  ),
+  plant(
     "arrival-uncancelled",
     "a job that was cancelled before it was adopted runs all the same",
     ARRIVALS,

@@ -1,4 +1,4 @@
-import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
+import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
 
 const DEPENDENCIES = migration("dependencies");
 const REVIVE = migration("revive");
@@ -57,6 +57,40 @@ export const FLOW_MUTANTS: readonly Mutant[] = [
       "",
     ],
     [sqlTest("fanouts"), sqlTest("revive-flow")],
+  ),
+  plant(
+    "end-untold-for-a-key",
+    "children of a cancelled job whose key passes on wait for ever",
+    migration("keys"),
+    [
+      "      perform queue.hold_ended(array[v_known]);",
+      "      perform queue.hold_ended(array[v_known]), queue.begin_revival(array[v_known]);",
+    ],
+    [sqlTest("fanouts")],
+  ),
+  plant(
+    "end-untold-beside-another",
+    "children of a job that stays cancelled because of its other parent wait for ever",
+    REVIVE,
+    [
+      "    perform queue.hold_ended(v_ids);\n",
+      "    perform queue.hold_ended(v_ids);\n    perform queue.begin_revival(v_ids);\n",
+    ],
+    [sqlTest("fanouts")],
+  ),
+  plant(
+    "revival-unseen",
+    "in an older snapshot a cancelled job is run again although somebody has done so",
+    REVIVE,
+    ["where run.job_id = given.id and run.lease_id = newest.lease_id;", "where false;"],
+    [race("isolation")],
+  ),
+  plant(
+    "keys-held-one-by-one",
+    "keys that pass on and a redrive of the jobs that had them deadlock",
+    migration("keys"),
+    ["    perform queue.hold_ended(v_freed);", "    null;"],
+    [race("deadlocks")],
   ),
   plant(
     "flow-ignores-other-parents",

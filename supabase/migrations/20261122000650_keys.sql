@@ -4,8 +4,8 @@
 -- scope is a digest of names and not their ids: a key holds for a job whose names another transaction is just making.
 -- A cancelled job's key goes to the next job that asks for it; every other job keeps its key as long as its facts.
 --
--- Locks: a new key's index entry until the caller commits: who comes with the same key waits, and nobody else. For a key that changes
--- hands the newest run of the cancelled job, as retry_job does.
+-- Locks: a new key's index entry until the caller commits: who comes with the same key waits, and nobody else. For keys that change
+-- hands the newest runs of the cancelled jobs, in id order, as retry_job and a redrive do.
 
 create function queue.key_scope(p_tenant_id text, p_type text, p_is_end_user boolean)
 returns bytea
@@ -105,7 +105,10 @@ declare
   v_ordinals bigint[];
   v_scopes bytea[];
   v_keys text[];
-  v_free record;
+  v_free_scopes bytea[];
+  v_free_keys text[];
+  v_free_ordinals bigint[];
+  v_freed bigint[];
   v_fault record;
 begin
   -- In the order of keys, so that two calls that bring the same new ones can't deadlock.
@@ -126,8 +129,10 @@ begin
   order by wanted.position
   on conflict do nothing;
 
-  for v_free in
-    select held.scope, held.key, min(wanted.ordinal) as ordinal
+  select array_agg(free.scope), array_agg(free.key), array_agg(free.ordinal), array_agg(free.job_id)
+  into v_free_scopes, v_free_keys, v_free_ordinals, v_freed
+  from (
+    select held.scope, held.key, held.job_id, min(wanted.ordinal) as ordinal
     from unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key)
     join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key
     left join queue.jobs as job on job.id = held.job_id
@@ -139,9 +144,14 @@ begin
         where run.job_id = held.job_id order by run.lease_id desc limit 1
       ) is not distinct from 'cancelled'
     end
-    group by held.scope, held.key order by held.scope, held.key
-  loop
-    perform queue.resolve_key(v_free.scope, v_free.key, p_ids[v_free.ordinal]);
+    group by held.scope, held.key, held.job_id order by held.scope, held.key
+  ) as free;
+  -- All at once and in id order, as a redrive holds them.
+  if v_freed is not null then
+    perform queue.hold_ended(v_freed);
+  end if;
+  for v_at in 1..coalesce(cardinality(v_freed), 0) loop
+    perform queue.resolve_key(v_free_scopes[v_at], v_free_keys[v_at], p_ids[v_free_ordinals[v_at]]);
   end loop;
 
   select wanted.ordinal, wanted.key, held.job_id into v_fault

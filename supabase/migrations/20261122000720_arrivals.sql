@@ -4,7 +4,8 @@
 --
 -- A key is taken and a quota is charged when the job arrives. The status of an arrival is where its token will stand.
 --
--- Locks: arrivals in id order, with skip locked; then what enqueue_many locks. A name is waited for 5 ms (queue.intern_names).
+-- Locks: arrivals in id order, with skip locked; then what enqueue_many locks, but of parents' tokens only those that nobody holds: who
+-- adopts is about to claim, and must not wait for strangers. A name is waited for 5 ms (queue.intern_names).
 
 create table queue.arrivals (
   id bigint not null,
@@ -128,15 +129,76 @@ as $$
 $$;
 comment on function queue.arrivals_with_names is 'Arrivals whose names are all there, oldest first.';
 
+-- When somebody last tried to make names that another had begun to make. A sequence and no row: who tries may be in a transaction that
+-- stays open, and keeps nobody else from trying.
+create unlogged sequence queue.names_mark as bigint;
+comment on sequence queue.names_mark is 'Milliseconds since 1970 when names of arrivals were last made by somebody who adopts.';
+
+create unlogged sequence queue.arrivals_mark as bigint;
+comment on sequence queue.arrivals_mark is
+  'When somebody last looked through very many arrivals that can''t be adopted yet, in milliseconds since 1970: for half a second nobody looks again.';
+
+create function queue.note_arrivals(p_now_ms bigint)
+returns void
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  if exists (select from queue.arrivals offset 2000) then
+    perform setval('queue.arrivals_mark', p_now_ms);
+  end if;
+end;
+$$;
+comment on function queue.note_arrivals is 'Remembers a look that left very many arrivals.';
+
+-- Their children are adopted when whoever holds the parent is done with it.
+create function queue.held_parents(p_ids bigint[])
+returns bigint[]
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_free bigint[] := array(
+    select token.id from (
+      select waiting.id from queue.waiting where waiting.id = any (p_ids) order by waiting.id for key share skip locked
+    ) as token
+    union all
+    select token.id from (
+      select scheduled.id from queue.scheduled where scheduled.id = any (p_ids) order by scheduled.id for key share skip locked
+    ) as token
+    union all
+    select token.id from (
+      select ready.id from queue.ready where ready.id = any (p_ids) order by ready.id for key share skip locked
+    ) as token
+  );
+begin
+  return array(
+    select given.id from unnest(p_ids) as given (id)
+    where given.id <> all (v_free) and (
+      exists (select from queue.waiting as token where token.id = given.id)
+      or exists (select from queue.scheduled as token where token.id = given.id)
+      or exists (select from queue.ready as token where token.id = given.id)
+    )
+  );
+end;
+$$;
+comment on function queue.held_parents is 'Those of these open jobs whose tokens somebody else holds; the tokens of the others are locked.';
+
 create function queue.adopt_batch()
 returns integer
 language plpgsql
 volatile
 set search_path = ''
+set lock_timeout = '5ms'
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare
+  v_now_ms bigint := queue.epoch_ms(queue.clock());
   v_names record;
   v_ids bigint[];
   v_held bigint[];
@@ -149,9 +211,14 @@ declare
   v_verdicts text[];
   v_cancelled record;
 begin
+  if pg_sequence_last_value('queue.arrivals_mark') between v_now_ms - 499 and v_now_ms then
+    return 0;
+  end if;
   -- Whoever was making a name may have rolled back: then it is for us to make. Some at a time and in an order by lot, so that names that
   -- are still held don't stand before others for ever.
-  if queue.may_sweep('{-1}', null, null) then
+  -- A time in the future was written before the clock was set back.
+  if (pg_sequence_last_value('queue.names_mark') between v_now_ms - 149 and v_now_ms) is not true then
+    perform setval('queue.names_mark', v_now_ms);
     for v_names in
       select lost.type, lost.queue, lost.tenant_id
       from (
@@ -185,6 +252,17 @@ begin
         where arrival.id = any (v_ids) and (arrival.type, arrival.queue) <> (v_names.type, v_names.queue) order by arrival.id);
     end if;
   end loop;
+  v_held := array(
+    select distinct parent.id
+    from queue.arrivals as child, unnest(child.depends_on) as parent (id)
+    where child.id = any (v_ids) and parent.id <> all (v_ids)
+  );
+  if cardinality(v_held) > 0 then
+    v_held := queue.held_parents(v_held);
+    v_ids := array(
+      select child.id from queue.arrivals as child
+      where child.id = any (v_ids) and (child.depends_on && v_held) is not true order by child.id);
+  end if;
   -- A parent that has not arrived yet keeps its children, and theirs.
   loop
     v_held := array(
@@ -197,6 +275,7 @@ begin
     v_ids := array(select own.id from unnest(v_ids) as own (id) where own.id <> all (v_held) order by own.id);
   end loop;
   if cardinality(v_ids) = 0 then
+    perform queue.note_arrivals(v_now_ms);
     return 0;
   end if;
 
@@ -239,6 +318,9 @@ begin
       perform queue.after_end(array[v_cancelled.id], array['cancelled'::queue.job_status]);
     end if;
   end loop;
+  if cardinality(v_ids) < 1000 then
+    perform queue.note_arrivals(v_now_ms);
+  end if;
   return cardinality(v_ids);
 end;
 $$;

@@ -1,7 +1,7 @@
 -- What was cancelled because a parent failed or was cancelled comes back with that parent, in order.
 --   cancelled -> blocked
 --
--- Locks: one such call at a time (an advisory lock), the newest runs of the ended jobs in id order, their rows in queue.fanouts, then
+-- Locks: one such call at a time (an advisory lock), the newest runs of the ended jobs in id order, then their rows in queue.fanouts, then
 -- parents' tokens as an enqueue does, then edges. A sweep locks the same runs and rows and never waits, so that it comes before
 -- or after, and what it cancelled before is found here.
 
@@ -27,12 +27,34 @@ begin
   join queue.runs as run on run.job_id = ended.job_id and run.lease_id = ended.lease_id
   order by run.job_id
   for update of run;
-  -- They are about to run again: children that have not been told of the end yet wait on.
-  delete from queue.fanouts as fan where fan.parent_id = any (p_ids) and fan.status <> 'completed';
 end;
 $$;
 comment on function queue.hold_ended is
-  'Locks failed and cancelled jobs that are about to be run again: nobody else revives them, and no sweep goes on with their ends.';
+  'Locks the newest runs of failed and cancelled jobs, in id order: nobody else revives them, and no sweep begins with their ends.';
+
+-- The newest run is written once more as it is: a caller whose snapshot is older, and who holds it after us, must fail to serialize. He
+-- would not see that the job runs again.
+create function queue.begin_revival(p_ids bigint[])
+returns void
+language plpgsql
+volatile
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  -- Children that have not been told of the end yet wait on.
+  delete from queue.fanouts as fan where fan.parent_id = any (p_ids) and fan.status <> 'completed';
+  update queue.runs as run set outcome = run.outcome
+  from unnest(p_ids) as given (id)
+  cross join lateral (
+    select last.lease_id from queue.runs as last where last.job_id = given.id order by last.lease_id desc limit 1
+  ) as newest
+  where run.job_id = given.id and run.lease_id = newest.lease_id;
+end;
+$$;
+comment on function queue.begin_revival is
+  'For failed and cancelled jobs that the caller holds and is about to run again: what their ends have not told yet is not told any more.';
 
 create function queue.cancelled_by(p_roots bigint[])
 returns bigint[]
@@ -83,9 +105,10 @@ begin
   -- Until nothing is found that is not locked: a sweep may have been at it.
   loop
     v_ids := queue.cancelled_by(p_roots);
-    exit when v_ids <@ v_held;
+    exit when not exists (select found.id from unnest(v_ids) as found (id) except select held.id from unnest(v_held) as held (id));
     v_held := v_ids;
     perform queue.hold_ended(v_ids);
+    perform from queue.fanouts as fan where fan.parent_id = any (v_ids) order by fan.parent_id for update;
   end loop;
 
   loop
@@ -124,6 +147,8 @@ begin
   if v_children is null then
     return 0;
   end if;
+  -- Not of those that stay cancelled: their children are still to be told.
+  perform queue.begin_revival(v_ids);
 
   -- An edge of a parent that had not ended when the child was cancelled may still be there, that of one which has ended since must go.
   delete from queue.dependencies as edge

@@ -160,6 +160,7 @@ begin
   v_status := queue.status_of(p_job_id);
   if v_status in ('failed', 'cancelled') then
     delete from queue.dead_letters as dead where dead.job_id = p_job_id;
+    perform queue.begin_revival(array[p_job_id]);
     perform queue.record_act(p_job_id, 'redriven', v_status, 'pending', 0::smallint, p_reason);
     perform queue.put_ready(p_job_id, 0::smallint);
     if p_with_descendants then
@@ -235,6 +236,7 @@ begin
       delete from queue.dead_letters as dead where dead.job_id = v_dead.job_id;
       continue when not found;
       if exists (select from queue.jobs as job where job.id = v_dead.job_id) then
+        perform queue.begin_revival(array[v_dead.job_id]);
         perform queue.record_act(v_dead.job_id, 'redriven', 'failed', 'pending', 0::smallint, p_reason);
         perform queue.put_ready(v_dead.job_id, 0::smallint);
         v_revived := v_revived || v_dead.job_id;

@@ -235,4 +235,34 @@ describeOnEachServer("statements that lock several rows", (context) => {
 
       assert.equal(refused.length, 90);
     }));
+
+  it("keys that pass on and a redrive of the jobs that had them do not deadlock", () =>
+    withRace(context.db, async (race) => {
+      const parent = await race.hold();
+      const [low, high] = [
+        await race.enqueue({ parents: [parent.id], key: "c" }),
+        await race.enqueue({ parents: [parent.id], key: "a" }),
+      ];
+      const between = await race.enqueue({ key: "b" });
+      await race.eve`select public.fail_job(${parent.id}, 'no', false, null, ${parent.lease})`;
+      await race.eve`select public.cancel_job(${between})`;
+      await race.eve`begin`;
+      await race.eve`select from queue.runs where job_id = ${between} for update`;
+
+      const jobs = ["a", "b", "c"].map((key) => ({ type: race.type, idempotency_key: key }));
+      const keys = await race.untilItWaits(
+        race.ann,
+        race.ann`select id::text from public.enqueue_jobs(${JSON.stringify(jobs)}::text::jsonb)`,
+      );
+      const back = await race.untilItWaits(
+        race.bob,
+        race.bob`select from public.redrive_jobs(array[${parent.id}]::bigint[], p_with_descendants => true)`,
+      );
+      await race.eve`rollback`;
+
+      const made = await keys.answer;
+      await back.answer;
+      assert.ok(made.every(({ id }) => ![low, high, between].includes(String(id))));
+      assert.deepEqual([await race.status(low), await race.status(high)], ["blocked", "blocked"]);
+    }));
 });

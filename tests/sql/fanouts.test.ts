@@ -159,4 +159,36 @@ describeOnEachServer("children in slices", (context) => {
     assert.deepEqual(between, { cancelled: SLICE, blocked: 300 });
     assert.deepEqual(await counts(ids), { cancelled: SLICE, pending: 300 });
   });
+
+  it("who gets the key of a cancelled job leaves what its end has still to tell", async () => {
+    const { enqueue, sql } = rigOf(context.db);
+    const parent = await enqueue("keyed", { key: "k" });
+    const ids = await children(parent, SLICE + 300);
+    await sql`select public.cancel_job(${parent})`;
+
+    const one = await enqueue("keyed", { key: "k" });
+    await sql`select public.cancel_job(${one})`;
+    await sql`select public.enqueue_jobs('[{"type": "keyed", "idempotency_key": "k"}]')`;
+    await sweepAll();
+
+    assert.notEqual(one, parent);
+    assert.deepEqual(await counts(ids), { cancelled: SLICE + 300 });
+  });
+
+  it("a job that stays cancelled because of its other parent goes on telling its children", async () => {
+    const { enqueue, fail, sql, take } = rigOf(context.db);
+    const [one, two] = [await enqueue("one"), await enqueue("two")];
+    const child = await enqueue("middle", { dependsOn: [one, two] });
+    const ids = await children(child, SLICE + 300);
+    await fail(await take("one"), "boom", { retryable: false });
+    await fail(await take("two"), "boom", { retryable: false });
+    const first = await counts(ids);
+
+    await sql`select public.redrive_jobs(array[${one}]::bigint[], p_with_descendants => true)`;
+    await sweepAll();
+
+    assert.ok((first["blocked"] ?? 0) > 0, "the first end left some");
+    assert.deepEqual(await counts([child]), { cancelled: 1 });
+    assert.deepEqual(await counts(ids), { cancelled: SLICE + 300 });
+  });
 });
