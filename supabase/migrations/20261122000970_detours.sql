@@ -6,7 +6,7 @@
 --
 -- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
 --
--- Locks: a transaction-level advisory lock of the scope, which nobody waits for.
+-- Locks: a transaction-level advisory lock of the scope, which nobody waits for; older rows of it with skip locked.
 
 create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
 returns bigint
@@ -63,7 +63,11 @@ begin
     returning made.number into v_number;
     perform setval('queue.detour_mark', 1);
   end if;
-  delete from queue.detours as old where old.scope = p_scope and old.number is distinct from v_number;
+  delete from queue.detours
+  where ctid = any (array(
+    select old.ctid from queue.detours as old
+    where old.scope = p_scope and old.number is distinct from v_number for update skip locked
+  ));
 end;
 $$;
 comment on function queue.note_detour is

@@ -27,11 +27,19 @@ begin
     for update skip locked
   ));
   get diagnostics v_count = row_count;
-  delete from queue.passed_bells as passed
-  where not exists (select from queue.bells as bell where bell.worker_id = passed.worker_id);
+  delete from queue.passed_bells
+  where ctid = any (array(
+    select passed.ctid from queue.passed_bells as passed
+    where not exists (select from queue.bells as bell where bell.worker_id = passed.worker_id)
+    for update skip locked
+  ));
   if pg_sequence_last_value('queue.detour_mark') = 1 then
-    delete from queue.detours as old
-    where old.at + old.pause_ms * interval '1 millisecond' < queue.clock() - interval '1 minute' or old.at > queue.clock();
+    delete from queue.detours
+    where ctid = any (array(
+      select old.ctid from queue.detours as old
+      where old.at + old.pause_ms * interval '1 millisecond' < queue.clock() - interval '1 minute' or old.at > queue.clock()
+      for update skip locked
+    ));
     if not exists (select from queue.detours) then
       -- One that is just being made counts as forgotten: the next claim looks from the start.
       perform setval('queue.detour_mark', 0);
@@ -238,6 +246,9 @@ begin
           to_char(v_failure.first_failed_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), v_failure.message, v_failure.code)
         when v_failure.code = '55P03' then format(
           'Partition %1$s is past its retention and somebody always uses its tables. End transactions that stay open, or run as the owner: alter table queue.jobs detach partition queue.jobs_p%1$s concurrently; alter table queue.runs detach partition queue.runs_p%1$s concurrently.',
+          v_number)
+        when v_failure.code = '25001' then format(
+          'Partition %s is past its retention, and who drops it calls in a snapshot: begin isolation level read committed; select queue.drop_old_partitions(); commit.',
           v_number)
         else format(
           'Partition %s is past its retention and can''t be dropped: %s (%s). What depends on it, such as a foreign key to queue.jobs, has to go first.',

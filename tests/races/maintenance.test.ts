@@ -47,6 +47,24 @@ describeOnEachServer("maintenance from many sessions", (context) => {
       assert.deepEqual(await race.trail(id), ["lost>pending"]);
     }));
 
+  it("leaves what somebody else is just forgetting to him", () =>
+    withRace(context.db, async (race) => {
+      await race.eve`
+        insert into queue.detours (scope, at, pause_ms, mark) values (1, queue.clock() - interval '1 hour', 200, '{}')`;
+      await race.eve`insert into queue.passed_bells (queue_id, worker_id, number) values (9, 999, 1)`;
+      await race.eve`select setval('queue.detour_mark', 1)`;
+      await race.ann`begin`;
+      await race.ann`delete from queue.detours`;
+      await race.ann`delete from queue.passed_bells`;
+
+      const [row] = await race.bob<
+        { did: { failed: unknown[] } }[]
+      >`select queue.maintain() as did`;
+      await race.ann`commit`;
+
+      assert.deepEqual(row?.did.failed, []);
+    }));
+
   it("begins one new partition when the interval has passed, while others enqueue", () =>
     withRace(context.db, async (race) => {
       await race.enqueue();

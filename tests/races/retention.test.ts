@@ -102,6 +102,26 @@ describeOnEachServer("partitions that are due to go", (context) => {
       await race.eve`select public.complete_job(${id})`;
     }));
 
+  it("stay when a job of one was run again, and the drop has an older snapshot", () =>
+    withRace(context.db, async (race) => {
+      const { id, number } = await oldDeadJob(race);
+      await race.ann`begin`;
+      await race.ann`select public.retry_job(${id})`;
+      await race.bob`begin isolation level repeatable read`;
+      await race.bob`select from queue.settings`;
+      await race.ann`commit`;
+
+      await assert.rejects(
+        race.bob`select queue.drop_partition(${number}, queue.clock() - interval '7 days')`,
+        { code: "25001" },
+      );
+      await race.bob`rollback`;
+
+      assert.equal(await race.status(id), "pending");
+      await race.claim();
+      await race.eve`select public.complete_job(${id})`;
+    }));
+
   it("stay when a job that waits came to need one while the drop waited for its locks", () =>
     withRace(context.db, async (race) => {
       const { id, number } = await oldDeadJob(race);
