@@ -101,6 +101,45 @@ describeOnEachServer("claims at the same time", (context) => {
       assert.equal(onward.ids.includes(late), false, "from the mark on it lies behind");
       assert.deepEqual(full.ids, [late]);
     }));
+
+  it("callers of one name don't wait for one that has not committed", () =>
+    withRace(context.db, async (race) => {
+      const claim = async (session: TestSql, name: string): Promise<number> => {
+        const rows = await session`select from public.get_next_job(${name}, array[${race.type}])`;
+        return rows.length;
+      };
+      for (let n = 0; n < 6; n += 1) await race.enqueue();
+      await race.ann`begin`;
+      await neverWait(race.bob);
+
+      const fresh = [await claim(race.ann, "shared"), await claim(race.bob, "shared")];
+      await race.ann`commit`;
+      await context.db.advance(10_000);
+      await race.ann`begin`;
+      const known = [await claim(race.ann, "shared"), await claim(race.bob, "shared")];
+      await race.ann`commit`;
+
+      assert.deepEqual(
+        [fresh, known],
+        [
+          [1, 1],
+          [1, 1],
+        ],
+      );
+    }));
+
+  it("signs of life use up no number", () =>
+    withRace(context.db, async (race) => {
+      const last = async (): Promise<unknown> => {
+        await race.ann`select from public.get_next_job('known', array[${race.type}])`;
+        const [row] = await context.db.sql`select last_value as id from queue.workers_id_seq`;
+        return row?.["id"];
+      };
+      const before = await last();
+      await context.db.advance(10_000);
+
+      assert.deepEqual(await last(), before);
+    }));
 });
 
 /** A worker that goes on from where it stopped, as the library's does. */
