@@ -138,7 +138,9 @@ comment on function queue.may_notify is
 
 -- Bells that another transaction took and holds: it may be open for long, and its own ring come as late. So the worker is woken without
 -- its bell. It answers by arming another one, and from then on this one does not count: see queue.pass_held_bells.
-create function queue.ring_held(p_queue_id integer, p_count integer, p_wide_queue_id integer default null)
+create function queue.ring_held(
+  p_queue_id integer, p_count integer, p_wide_queue_id integer default null, p_type_ids integer[] default null
+)
 returns integer
 language plpgsql
 volatile
@@ -161,6 +163,7 @@ begin
       and (p_wide_queue_id is null or bell.type_ids is null or exists (
         select from queue.type_queues as pair where pair.queue_id = p_wide_queue_id and pair.type_id = any (bell.type_ids)
       ))
+      and (p_type_ids is null or bell.type_ids is null or bell.type_ids && p_type_ids)
       -- Who is gone would not answer.
       and exists (select from queue.workers as worker where worker.id = bell.worker_id and worker.seen_at > v_since)
     limit p_count
@@ -170,7 +173,8 @@ end;
 $$;
 comment on function queue.ring_held is 'Wakes up to p_count workers whose bells on a queue are held by open transactions; with queue 0 those with one bell for all that run a type of p_wide_queue_id. Returns how many.';
 
-create function queue.ring(p_queue_id integer, p_count integer)
+-- p_type_ids: what the jobs are of. In a queue of several types a worker that runs none of them would come in vain, and be the only one.
+create function queue.ring(p_queue_id integer, p_count integer, p_type_ids integer[] default null)
 returns void
 language plpgsql
 volatile
@@ -189,7 +193,9 @@ begin
     -- A bell that was taken since this snapshot would be an error. Left where it is, it rings once too often at worst.
     perform pg_notify('millrace', 'w:' || bell.worker_id)
     from (
-      select worker_id from queue.bells where queue_id = p_queue_id limit least(p_count, 16)
+      select worker_id from queue.bells
+      where queue_id = p_queue_id and (p_type_ids is null or type_ids is null or type_ids && p_type_ids)
+      limit least(p_count, 16)
     ) as bell;
     v_count := found::integer;
   else
@@ -197,7 +203,7 @@ begin
       delete from queue.bells
       where ctid = any (array(
         select bell.ctid from queue.bells as bell
-        where bell.queue_id = p_queue_id
+        where bell.queue_id = p_queue_id and (p_type_ids is null or bell.type_ids is null or bell.type_ids && p_type_ids)
         limit least(p_count, 16)
         for update skip locked
       ))
@@ -207,7 +213,7 @@ begin
       v_count := v_count + 1;
     end loop;
     if v_count < least(p_count, 16) then
-      v_count := v_count + queue.ring_held(p_queue_id, least(p_count, 16) - v_count);
+      v_count := v_count + queue.ring_held(p_queue_id, least(p_count, 16) - v_count, null, p_type_ids);
     end if;
   end if;
   -- Where a worker sleeps that was woken just now, the Edge worker is left alone.
@@ -217,7 +223,7 @@ begin
 end;
 $$;
 comment on function queue.ring is
-  'Wakes up to p_count sleeping workers of a queue at commit, or where none sleeps the Edge worker, if its bell is armed. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';
+  'Wakes up to p_count sleeping workers of a queue that run one of these types (null: any) at commit, or where none sleeps the Edge worker, if its bell is armed. NOTIFY takes a global lock, so it is sent only when somebody sleeps.';
 
 create function queue.enqueue_one(
   p_type text,
@@ -364,7 +370,7 @@ begin
     if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
       or exists (select from queue.bells as bell where bell.queue_id = 0)
     then
-      perform queue.ring(v_queue_id, 1);
+      perform queue.ring(v_queue_id, 1, array[v_type_id]);
     end if;
   end if;
   id := v_id;

@@ -145,9 +145,10 @@ begin
     perform queue.cancel_blocked(v_doomed, v_causes, 'a parent had failed or was cancelled before this job was enqueued');
   end if;
 
-  perform queue.ring(line.id, line.n::integer) from (
-    select queue.id, count(*) as n from unnest(p_jobs) as item
+  perform queue.ring(line.id, line.n::integer, line.types) from (
+    select queue.id, count(*) as n, array_agg(distinct type.id) as types from unnest(p_jobs) as item
     join queue.queues as queue on queue.name = item.queue
+    join queue.types as type on type.name = item.type
     where item.scheduled_at is null or item.scheduled_at <= v_now
     group by queue.id
   ) as line;

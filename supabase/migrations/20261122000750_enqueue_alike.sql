@@ -141,7 +141,7 @@ begin
   if exists (select from queue.bells as bell where bell.queue_id = v_queue_id)
     or exists (select from queue.bells as bell where bell.queue_id = 0)
   then
-    perform queue.ring(v_queue_id, v_count);
+    perform queue.ring(v_queue_id, v_count, array[v_type_id]);
   end if;
   return v_ids;
 end;

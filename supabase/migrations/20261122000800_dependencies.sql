@@ -114,32 +114,35 @@ begin
 
       if v_met is not null then
         -- The last parent's end removes the token: open_parents never stands at zero.
-        with due as (
-          select met.id, met.n from unnest(v_met, v_counts) as met (id, n)
-        ),
-        freed as (
-          delete from queue.waiting as token using due
-          where token.id = due.id and token.open_parents <= due.n
-          returning token.*
-        ),
-        fewer as (
-          update queue.waiting as token set open_parents = token.open_parents - due.n
-          from due where token.id = due.id and token.open_parents > due.n
-        ),
-        later as (
-          insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
-          select freed.id, freed.at, freed.queue_id, freed.lane, freed.type_id, freed.priority
-          from freed where freed.at > v_now
-        ),
-        now_ready as (
-          insert into queue.ready (id, at, queue_id, lane, type_id, priority)
-          select freed.id, v_now, freed.queue_id, freed.lane, freed.type_id, freed.priority
-          from freed where freed.at <= v_now
-          returning queue_id
-        )
-        select array_agg(woken.queue_id) as ids, array_agg(woken.n::integer) as counts into v_queue
-        from (select now_ready.queue_id, count(*) as n from now_ready group by now_ready.queue_id) as woken;
-        perform queue.ring(woken.id, woken.n) from unnest(v_queue.ids, v_queue.counts) as woken (id, n);
+        for v_queue in
+          with due as (
+            select met.id, met.n from unnest(v_met, v_counts) as met (id, n)
+          ),
+          freed as (
+            delete from queue.waiting as token using due
+            where token.id = due.id and token.open_parents <= due.n
+            returning token.*
+          ),
+          fewer as (
+            update queue.waiting as token set open_parents = token.open_parents - due.n
+            from due where token.id = due.id and token.open_parents > due.n
+          ),
+          later as (
+            insert into queue.scheduled (id, at, queue_id, lane, type_id, priority)
+            select freed.id, freed.at, freed.queue_id, freed.lane, freed.type_id, freed.priority
+            from freed where freed.at > v_now
+          ),
+          now_ready as (
+            insert into queue.ready (id, at, queue_id, lane, type_id, priority)
+            select freed.id, v_now, freed.queue_id, freed.lane, freed.type_id, freed.priority
+            from freed where freed.at <= v_now
+            returning queue_id, type_id
+          )
+          select now_ready.queue_id as id, count(*)::integer as n, array_agg(distinct now_ready.type_id) as types
+          from now_ready group by now_ready.queue_id
+        loop
+          perform queue.ring(v_queue.id, v_queue.n, v_queue.types);
+        end loop;
       end if;
     end if;
 

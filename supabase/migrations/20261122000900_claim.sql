@@ -19,28 +19,37 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
-  v_count integer;
+  v_from timestamptz := '-infinity';
+  v_read bigint := pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass);
+  v_count integer := 0;
 begin
-  if not exists (select from queue.scheduled as token where token.at <= v_now) then
-    return 0;
+  if pg_sequence_last_value('queue.due_mark') is not null then
+    v_from := queue.look_from('queue.due_mark');
   end if;
-  with due as (
-    delete from queue.scheduled
-    where ctid = any (array(
-      select token.ctid from queue.scheduled as token
-      where token.at <= v_now
-      order by token.at, token.id
-      limit 1000
-      for update skip locked
-    ))
-    returning id, at, queue_id, lane, type_id, priority, attempt, crashes
-  ),
-  moved as (
-    insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
-    select due.id, due.at, due.queue_id, due.lane, due.type_id, due.priority, due.attempt, due.crashes from due
-    returning 1
-  )
-  select count(*) into v_count from moved;
+  if exists (select from queue.scheduled as token where token.at > v_from and token.at <= v_now) then
+    with due as (
+      delete from queue.scheduled
+      where ctid = any (array(
+        select token.ctid from queue.scheduled as token
+        where token.at > v_from and token.at <= v_now
+        order by token.at, token.id
+        limit 1000
+        for update skip locked
+      ))
+      returning id, at, queue_id, lane, type_id, priority, attempt, crashes
+    ),
+    moved as (
+      insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
+      select due.id, due.at, due.queue_id, due.lane, due.type_id, due.priority, due.attempt, due.crashes from due
+      returning 1
+    )
+    select count(*) into v_count from moved;
+  end if;
+  if v_from = '-infinity' and v_count < 1000
+    and pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass) - v_read > 2000 + 10 * v_count
+  then
+    perform queue.note_look('queue.due_mark', v_now);
+  end if;
   return v_count;
 end;
 $$;

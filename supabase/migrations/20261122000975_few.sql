@@ -19,12 +19,17 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
+  v_from timestamptz := '-infinity';
+  v_read bigint := pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass);
 begin
+  if pg_sequence_last_value('queue.due_mark') is not null then
+    v_from := queue.look_from('queue.due_mark');
+  end if;
   o_expires_at := v_now + p_lease_ms * interval '1 millisecond';
   with fit as materialized (
     select coalesce(
       count(*) <= p_limit and min(token.lane) = max(token.lane) and not bool_or(token.crashes > 0), true
-    ) and not exists (select from queue.scheduled as due where due.at <= v_now) as is_all
+    ) and not exists (select from queue.scheduled as due where due.at > v_from and due.at <= v_now) as is_all
     from (
       -- In the order of the claim's index, whose dead entries other claims have found already.
       select token.lane, token.crashes from queue.ready as token
@@ -58,6 +63,11 @@ begin
   select fit.is_all, leased.job_ids, leased.attempts, leased.id
   into o_is_all, o_ids, o_attempts, o_lease_id
   from fit left join leased on true;
+  if o_is_all and v_from = '-infinity'
+    and pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass) - v_read > 2000
+  then
+    perform queue.note_look('queue.due_mark', v_now);
+  end if;
 end;
 $$;
 comment on function queue.claim_few is

@@ -136,6 +136,9 @@ set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_first bigint;
+  v_last bigint;
 begin
   if p_ids is null then
     return;
@@ -143,11 +146,12 @@ begin
   if (select settings.broadcasts from queue.settings) then
     perform queue.broadcast('ended', p_ids, array_fill('completed'::queue.job_status, array[cardinality(p_ids)]));
   end if;
-  if not (exists (select from queue.cancellations) or exists (select from queue.dependencies)) then
-    return;
+  -- Between these bounds, because an old snapshot keeps the index entries of all that were ever deleted.
+  select min(done.id), max(done.id) into v_first, v_last from unnest(p_ids) as done (id);
+  if exists (select from queue.cancellations as request where request.job_id between v_first and v_last) then
+    delete from queue.cancellations as request where request.job_id = any (p_ids);
   end if;
-  delete from queue.cancellations as request where request.job_id = any (p_ids);
-  if exists (select from queue.dependencies) then
+  if exists (select from queue.dependencies as edge where edge.parent_id between v_first and v_last) then
     perform queue.parents_ended(p_ids, array_fill('completed'::queue.job_status, array[cardinality(p_ids)]));
   end if;
 end;

@@ -144,8 +144,8 @@ begin
     select settled.id, count(*) as n from unnest(v_leases) as settled (id) group by settled.id
   ) as tally;
   perform queue.after_end(v_jobs, v_statuses);
-  perform queue.ring(line.queue_id, line.n) from (
-    select job.queue_id, count(*)::integer as n
+  perform queue.ring(line.queue_id, line.n, line.types) from (
+    select job.queue_id, count(*)::integer as n, array_agg(distinct job.type_id) as types
     from unnest(v_jobs, v_statuses) as settled (id, status)
     join queue.jobs as job on job.id = settled.id
     where settled.status = 'pending' group by job.queue_id
@@ -169,8 +169,10 @@ as $$
 declare
   v_ended bigint[];
   v_statuses queue.job_status[];
+  v_first bigint;
+  v_last bigint;
 begin
-  select array_agg(ended.id), array_agg(ended.status) into v_ended, v_statuses
+  select array_agg(ended.id), array_agg(ended.status), min(ended.id), max(ended.id) into v_ended, v_statuses, v_first, v_last
   from unnest(p_job_ids, p_statuses) as ended (id, status)
   where ended.status in ('completed', 'failed', 'cancelled');
   if v_ended is null then
@@ -204,10 +206,11 @@ begin
   where ended.status = 'failed'
   on conflict on constraint dead_letters_pkey do nothing;
 
-  if exists (select from queue.cancellations) then
+  -- Between these bounds, because an old snapshot keeps the index entries of all that were ever deleted.
+  if exists (select from queue.cancellations as request where request.job_id between v_first and v_last) then
     delete from queue.cancellations as request where request.job_id = any (v_ended);
   end if;
-  if exists (select from queue.dependencies) then
+  if exists (select from queue.dependencies as edge where edge.parent_id between v_first and v_last) then
     perform queue.parents_ended(v_ended, v_statuses);
   end if;
 end;

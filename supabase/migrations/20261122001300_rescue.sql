@@ -20,14 +20,17 @@ set jit = off
 as $$
 declare
   v_now timestamptz := queue.clock();
+  v_from timestamptz := queue.look_from('queue.expiry_mark');
+  v_read bigint := pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass);
   v_jobs bigint[];
   v_statuses queue.job_status[];
+  v_leases integer;
 begin
   with expired as (
     delete from queue.leases as lease
     where lease.id = any (array(
       select late.id from queue.leases as late
-      where late.expires_at < v_now and (p_except is null or late.worker_id <> p_except or late.is_offered)
+      where late.expires_at < v_now and late.expires_at >= v_from and (p_except is null or late.worker_id <> p_except or late.is_offered)
       order by late.expires_at
       limit p_limit
       for update skip locked
@@ -95,16 +98,21 @@ begin
       case when verdict.is_offered then 0 else least(verdict.crashes + 1, 32767) end
     from verdict where verdict.to_status = 'pending'
   )
-  select array_agg(run.job_id order by run.job_id), array_agg(run.to_status order by run.job_id)
-  into v_jobs, v_statuses
+  select array_agg(run.job_id order by run.job_id), array_agg(run.to_status order by run.job_id), (select count(*) from expired)
+  into v_jobs, v_statuses, v_leases
   from run;
+  if v_from = '-infinity' and v_leases < p_limit
+    and pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass) - v_read > 2000 + 10 * v_leases
+  then
+    perform queue.note_look('queue.expiry_mark', v_now);
+  end if;
 
   if v_jobs is null then
     return 0;
   end if;
   perform queue.after_end(v_jobs, v_statuses);
-  perform queue.ring(line.queue_id, line.n) from (
-    select job.queue_id, count(*)::integer as n
+  perform queue.ring(line.queue_id, line.n, line.types) from (
+    select job.queue_id, count(*)::integer as n, array_agg(distinct job.type_id) as types
     from unnest(v_jobs, v_statuses) as settled (id, status)
     join queue.jobs as job on job.id = settled.id
     where settled.status = 'pending' group by job.queue_id

@@ -123,6 +123,9 @@ declare
   v_is_alone boolean := false;
   v_is_cut boolean := false;
   v_now timestamptz;
+  v_from timestamptz;
+  v_read bigint;
+  v_is_late boolean;
 begin
   if p_whole_leases is not null then
     v_whole := queue.complete_leases(
@@ -225,13 +228,23 @@ begin
     v_now := queue.clock();
     -- Not the caller's own: it lives, and may be about to extend them after it was busy for longer than they last. What was offered to it
     -- without an answer it may never have heard of.
-    if exists (select from queue.leases as late where late.expires_at < v_now and (late.worker_id <> p_worker or late.is_offered))
-      and queue.rescue(p_except => p_worker) > 0
+    v_from := queue.look_from('queue.expiry_mark');
+    v_read := pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass);
+    v_is_late := exists (
+      select from queue.leases as late
+      where late.expires_at >= v_from and late.expires_at < v_now and (late.worker_id <> p_worker or late.is_offered)
+    );
+    if not v_is_late and v_from = '-infinity'
+      and pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass) - v_read > 2000
     then
+      perform queue.note_look('queue.expiry_mark', v_now);
+    end if;
+    if v_is_late and queue.rescue(p_except => p_worker) > 0 then
       v_next_due_in_ms := 0;
     else
+      v_from := queue.look_from('queue.due_mark');
       select greatest(0, ceil(extract(epoch from token.at - v_now) * 1000)) into v_next_due_in_ms
-      from queue.scheduled as token order by token.at limit 1;
+      from queue.scheduled as token where token.at > v_from order by token.at limit 1;
     end if;
   end if;
   return json_build_object(

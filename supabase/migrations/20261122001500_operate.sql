@@ -112,14 +112,15 @@ set jit = off
 as $$
 declare
   v_queue_id integer;
+  v_type_id integer;
 begin
   insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt)
   select job.id, queue.clock(), job.queue_id, case when line.is_fifo then 0 else job.tenant_id end,
     job.type_id, job.priority, p_attempt
   from queue.jobs as job join queue.queues as line on line.id = job.queue_id
   where job.id = p_job_id
-  returning queue_id into v_queue_id;
-  perform queue.ring(v_queue_id, 1);
+  returning queue_id, type_id into v_queue_id, v_type_id;
+  perform queue.ring(v_queue_id, 1, array[v_type_id]);
 end;
 $$;
 comment on function queue.put_ready is 'Makes a token in ready for a job that has none.';

@@ -35,6 +35,13 @@ describeOnEachServer(
       return words.filter((word) => word !== "end");
     }
 
+    async function enqueueChild(parent: string, job: object): Promise<string> {
+      const { sql } = context.db;
+      const [row] = await sql<{ id: string }[]>`
+        select id::text from public.enqueue_jobs(${sql.json([{ ...job, depends_on: [parent] }] as never)})`;
+      return only(row).id;
+    }
+
     it("ring for a job that comes while somebody sleeps", async () => {
       const worker = await sleep("sleeper", ["ring"]);
 
@@ -122,6 +129,41 @@ describeOnEachServer(
 
       assert.equal(words.length, 2);
       assert.ok(words.every((word) => workers.some((worker) => word === `w:${worker}`)));
+    });
+
+    it("in a queue of several types wake a worker that runs the job's", async () => {
+      const { sql } = context.db;
+      const { complete, start } = rigOf(context.db);
+      const ids = await sql<{ id: number }[]>`
+        select queue.intern_type(given.name) as id from unnest('{shared.a,shared.b}'::text[]) as given (name)`;
+      const [row] = await sql<{ queue: number }[]>`select queue.intern_queue('shared') as queue`;
+      const workers: number[] = [];
+      const arm = async (): Promise<void> => {
+        for (const [n, { id }] of ids.entries()) {
+          await sql`select queue.intern_type_queue(${id}, ${only(row).queue})`;
+          const [me] = await sql<{ worker: number }[]>`
+            select (queue.register_worker(${`shared ${n}`}, null, '{shared}', null) ->> 'worker')::int as worker`;
+          workers[n] = only(me).worker;
+          await sql`select queue.arm_bells(${only(me).worker}, ${[only(row).queue]}, ${[id]})`;
+        }
+      };
+      const job = { type: "shared.b", queue: "shared" };
+      const parent = await start("parent");
+      const child = await enqueueChild(parent.id, job);
+      const dead = await rigOf(context.db).bury("shared.b", { queue: "shared" });
+
+      const ways: Record<string, () => PromiseLike<unknown>> = {
+        one: () => sql`select public.enqueue_job('shared.b', p_queue => 'shared')`,
+        many: () => sql`select public.enqueue_jobs(${sql.json([job])})`,
+        alike: () => sql`select queue.enqueue_alike('shared.b', '[1]', p_queue => 'shared')`,
+        freed: () => complete(parent),
+        retried: () => sql`select public.retry_job(${dead})`,
+      };
+      for (const [way, act] of Object.entries(ways)) {
+        await arm();
+        assert.deepEqual(await heard(act), [`w:${workers[1]}`], way);
+      }
+      assert.equal(await rigOf(context.db).status(child), "pending");
     });
 
     it("do not ring for a queue that the worker does not serve", async () => {
