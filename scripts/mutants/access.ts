@@ -2,6 +2,7 @@ import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
 
 const FOUNDATION = migration("foundation");
 const ACCESS = migration("access");
+const ENQUEUE = migration("enqueue");
 const OPERATE = migration("operate");
 const VIEWS = migration("views");
 const END_USERS = migration("end_users");
@@ -40,6 +41,14 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     ],
     [sqlTest("conventions"), sqlTest("access")],
   ),
+  {
+    name: "temporary-types-first",
+    bug: "who may call a function has its owner run what a temporary type checks",
+    edits: [
+      { file: ENQUEUE, from: "set search_path = pg_temp", to: "set search_path = ''", every: true },
+    ],
+    tests: [sqlTest("temp-names")],
+  },
   plant(
     "execute-left-to-public",
     "everybody may call the machine's functions",
@@ -168,7 +177,7 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a function finds what its caller put in its way",
     OPERATE,
     [
-      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer\nset search_path = ''",
+      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer\nset search_path = pg_temp",
       "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer",
     ],
     [sqlTest("conventions")],

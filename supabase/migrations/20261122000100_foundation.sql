@@ -3,6 +3,9 @@
 -- `public` holds the contract (few functions and views, stable).
 -- `queue` holds the machine (tables and internal functions, free to change) and is never exposed by PostgREST.
 -- A job's status is the table its token stands in; see docs/states.md.
+--
+-- Functions qualify every name and pin search_path to pg_temp. With the empty path temporary types would come before those of pg_catalog,
+-- and a domain of the name jsonb, made by whoever may call a function, would run its check with the rights of the function's owner.
 
 create schema queue;
 comment on schema queue is
@@ -26,7 +29,7 @@ returns timestamptz
 language plpgsql
 volatile
 parallel safe
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return pg_catalog.clock_timestamp();
@@ -39,7 +42,7 @@ returns integer
 language sql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_temp
 as $$
   select 1;
 $$;
@@ -51,7 +54,7 @@ returns smallint
 language plpgsql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return case p_name when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3 end::smallint;
@@ -64,7 +67,7 @@ returns text
 language plpgsql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return (array['critical', 'high', 'normal', 'low'])[p_rank + 1];
@@ -101,7 +104,7 @@ create function queue.caller_role()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return coalesce(nullif(current_setting('role', true), 'none'), session_user);
@@ -113,7 +116,7 @@ create function queue.actor()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return queue.caller_role()
@@ -126,7 +129,7 @@ create function queue.is_end_user()
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_role text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
@@ -156,7 +159,7 @@ create function queue.caller_tenant()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,tenant_id}';
@@ -168,7 +171,7 @@ create function queue.caller_app_role()
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,role}';

@@ -70,7 +70,7 @@ create function queue.check_name(p_kind text, p_name text, p_errcode text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if p_name is null or p_name !~ '^[^[:space:][:cntrl:]]{1,200}$' then
@@ -87,7 +87,7 @@ create function queue.check_tenant(p_name text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if p_name !~ '^[^[:cntrl:]]{1,200}$' then
@@ -105,7 +105,7 @@ create function queue.intern_type(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_id integer;
@@ -126,7 +126,7 @@ create function queue.intern_queue(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_id integer;
@@ -147,7 +147,7 @@ create function queue.intern_tenant(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_id integer;
@@ -171,7 +171,7 @@ create function queue.try_name(p_kind text, p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '5ms'
 as $$
 begin
@@ -192,7 +192,7 @@ create function queue.intern_type_queue(p_type_id integer, p_queue_id integer)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if not exists (
@@ -214,7 +214,7 @@ create function queue.intern_names(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '5ms'
 as $$
 begin

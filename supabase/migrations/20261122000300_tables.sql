@@ -309,7 +309,7 @@ comment on table queue.audit is 'What people and maintenance did. Append only.';
 create function queue.refuse_change()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   raise exception '% is append only', tg_table_name
@@ -325,7 +325,7 @@ create function queue.note(p_action text, p_job_id bigint, p_detail jsonb)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   insert into queue.audit (at, actor, action, job_id, detail)

@@ -12,7 +12,7 @@ create function queue.has_open_jobs(p_first_id bigint, p_end_id bigint)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -44,7 +44,7 @@ create function queue.is_needed(p_first_id bigint, p_end_id bigint)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -70,7 +70,7 @@ create function queue.is_droppable(p_number bigint, p_cutoff timestamptz)
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -91,7 +91,7 @@ comment on function queue.is_droppable is 'True when every job of this partition
 create function queue.clear_partition(p_number bigint, out o_is_clear boolean, out o_count integer)
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -174,7 +174,7 @@ create function queue.drop_partition(p_number bigint, p_cutoff timestamptz)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_part queue.partitions := (select part from queue.partitions as part where part.number = p_number);
@@ -211,7 +211,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '30ms'
 as $$
 declare

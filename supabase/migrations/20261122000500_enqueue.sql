@@ -9,7 +9,7 @@ create function queue.check_options(p_options jsonb)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_fault text;
@@ -64,7 +64,7 @@ create function queue.is_integer(p_value jsonb, p_least numeric, p_most numeric)
 returns boolean
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return case when jsonb_typeof(p_value) = 'number'
@@ -86,7 +86,7 @@ create function queue.check_job(
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_limit integer;
@@ -127,7 +127,7 @@ create function queue.may_notify()
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return coalesce(current_setting('millrace.notify', true), '') <> 'off' and pg_notification_queue_usage() <= 0.5;
@@ -144,7 +144,7 @@ create function queue.ring_held(
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -178,7 +178,7 @@ create function queue.ring(p_queue_id integer, p_count integer, p_type_ids integ
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -241,7 +241,7 @@ returns table (id bigint, outcome text)
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column

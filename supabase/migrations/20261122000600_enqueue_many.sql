@@ -26,7 +26,7 @@ create function queue.parse_jobs(p_jobs jsonb)
 returns queue.job_input[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_fault text;
@@ -91,7 +91,7 @@ create function queue.find_unreadable(p_jobs jsonb, p_fault text)
 returns text
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_item record;
@@ -118,7 +118,7 @@ create function queue.intern_all(p_jobs queue.job_input[])
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '5ms'
 set plan_cache_mode = force_custom_plan
 as $$
@@ -153,7 +153,7 @@ create function queue.check_element(p_job queue.job_input, p_is_only boolean)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_state text;
@@ -182,7 +182,7 @@ create function queue.check_jobs(p_jobs queue.job_input[])
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 declare
@@ -247,7 +247,7 @@ create function queue.resolve_edges(p_jobs queue.job_input[], p_ids bigint[], p_
 returns table (child_id bigint, parent_id bigint, run_anyway boolean)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column

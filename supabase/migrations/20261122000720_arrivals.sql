@@ -32,7 +32,7 @@ create function queue.ring_for_names(p_types text[], p_queues text[], p_count in
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -66,7 +66,7 @@ create function queue.arrive_one(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   insert into queue.arrivals (
@@ -86,7 +86,7 @@ create function queue.arrive_many(
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -116,7 +116,7 @@ create function queue.arrivals_with_names(p_limit integer)
 returns setof bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
   select arrival.id
   from queue.arrivals as arrival
@@ -142,7 +142,7 @@ create function queue.note_arrivals(p_now_ms bigint)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if exists (select from queue.arrivals offset 2000) then
@@ -157,7 +157,7 @@ create function queue.held_parents(p_ids bigint[])
 returns bigint[]
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -192,7 +192,7 @@ create function queue.adopt_batch()
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '5ms'
 set jit = off
 set plan_cache_mode = force_custom_plan
@@ -330,7 +330,7 @@ create function queue.adopt_arrivals()
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return queue.adopt_batch();
@@ -348,7 +348,7 @@ create function queue.cancel_arrival(p_job_id bigint, p_reason text)
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   update queue.arrivals as arrival
@@ -367,7 +367,7 @@ create function queue.revive_arrival(p_job_id bigint, p_reason text)
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   update queue.arrivals as arrival

@@ -14,7 +14,7 @@ create function queue.take_turns(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -118,7 +118,7 @@ create function queue.take_by_weight(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -215,7 +215,7 @@ create function queue.lanes(
 returns integer[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -251,7 +251,7 @@ create function queue.any_lane(p_queue_id integer, p_priority smallint)
 returns integer
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -281,7 +281,7 @@ create function queue.take_fair(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -12,7 +12,7 @@ create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return hashtextextended(row(p_queue_ids, p_except, p_type_ids)::text, 0);
@@ -24,7 +24,7 @@ create function queue.detour(p_scope bigint)
 returns json
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -46,7 +46,7 @@ create function queue.note_detour(p_scope bigint, p_read bigint, p_mark json)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

@@ -10,7 +10,7 @@ create function queue.take_suspect(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -48,7 +48,7 @@ create function queue.claim(
 )
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -282,7 +282,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -332,7 +332,7 @@ returns bigint
 language plpgsql
 immutable
 parallel safe
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return floor(date_part('epoch', p_at) * 1000)::bigint;

@@ -7,7 +7,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -48,7 +48,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if exists (select from queue.arrivals) then
@@ -75,7 +75,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   perform from queue.workers as worker where worker.id = p_worker for no key update skip locked;
@@ -100,7 +100,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   perform set_config('synchronous_commit', 'off', true);
@@ -118,7 +118,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   -- A call that is just arming its bells comes to its end first; one that comes later finds it signed out.
@@ -143,7 +143,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -189,7 +189,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -265,7 +265,7 @@ returns json
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -285,7 +285,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_count integer;
@@ -308,7 +308,7 @@ returns json
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -352,7 +352,7 @@ returns json
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -379,7 +379,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set lock_timeout = '200ms'
 set enable_seqscan = off
 set jit = off

@@ -5,7 +5,7 @@ returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -152,7 +152,7 @@ create function queue.oldest_pending()
 returns table (queue_id integer, at timestamptz)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -189,7 +189,7 @@ returns table (
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -258,7 +258,7 @@ returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();

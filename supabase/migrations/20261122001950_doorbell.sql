@@ -29,7 +29,7 @@ comment on column queue.rings.finished_at is 'When pg_net had an answer or gave 
 create function queue.doorbell(out o_state text, out o_url text, out o_token text)
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null then
@@ -50,7 +50,7 @@ create function queue.take_edge_bell()
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -74,7 +74,7 @@ create function queue.post_ring(p_reason text, p_action text, p_type text, p_bat
 returns text
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -137,7 +137,7 @@ create function queue.edge_lines(p_queue_ids integer[])
 returns integer[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -169,7 +169,7 @@ create function queue.ring_wide(p_queue_id integer)
 returns boolean
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -206,7 +206,7 @@ create function queue.ring_edge(p_queue_id integer)
 returns void
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   if exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id > 0)
@@ -234,7 +234,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -262,7 +262,7 @@ create function queue.has_due_work()
 returns boolean
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -280,7 +280,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_temp
 as $$
 declare
   v_answer text;
@@ -323,7 +323,7 @@ create function public.trigger_queue_worker(
   p_action text default 'process', p_type text default null, p_batch integer default null
 )
 returns text
-language sql volatile security invoker set search_path = ''
+language sql volatile security invoker set search_path = pg_temp
 as $$ select queue.trigger_worker(p_action, p_type, p_batch); $$;
 comment on function public.trigger_queue_worker is
   'Wakes the Edge worker over HTTP when work is due, for one type or all, with p_batch jobs at a time or as many as it likes; never raises. Answers rung, coalesced, idle, unavailable, unconfigured or failed.';

@@ -155,7 +155,7 @@ describeWithDatabase("millrace with a database or an application that is not rig
   const withVersion = async (version: number, look: () => Promise<void>): Promise<void> => {
     const set = (value: number): Promise<unknown> =>
       context.db.sql.unsafe(
-        `create or replace function queue.schema_version() returns integer language sql immutable parallel safe set search_path = '' as $$ select ${value} $$`,
+        `create or replace function queue.schema_version() returns integer language sql immutable parallel safe set search_path = pg_temp as $$ select ${value} $$`,
       );
     await set(version);
     try {

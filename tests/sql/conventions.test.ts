@@ -78,11 +78,12 @@ const RULES: readonly Rule[] = [
     caught: "queue.silent",
   },
   {
-    rule: "every function pins an empty search_path",
+    rule: "every function pins its search_path to what nobody can put types into",
     offenders: `
       select f.name from ${FUNCTIONS}
-      where not coalesce('search_path=""' = any (f.proconfig), false)`,
-    fault: badFunction("public.loose", { clauses: "set search_path = public" }),
+      where not coalesce('search_path=pg_temp' = any (f.proconfig), false)`,
+    // With an empty one temporary types come before those of pg_catalog.
+    fault: badFunction("public.loose", { clauses: "set search_path = ''" }),
     caught: "public.loose",
   },
   {
