@@ -19,7 +19,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now timestamptz := queue.clock();
-  v_from timestamptz := '-infinity';
+  v_from timestamptz := timestamptz '-infinity';
   v_read bigint := pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass);
 begin
   if pg_sequence_last_value('queue.due_mark') is not null then

@@ -161,7 +161,7 @@ describeOnEachServer(
       };
       for (const [way, act] of Object.entries(ways)) {
         await arm();
-        assert.deepEqual(await heard(act), [`w:${workers[1]}`], way);
+        assert.deepEqual(await heard(async () => act()), [`w:${workers[1]}`], way);
       }
       assert.equal(await rigOf(context.db).status(child), "pending");
     });

@@ -96,6 +96,8 @@ describeOnEachServer("of the functions, only these", (context) => {
       "intern_all",
       "intern_names",
       "maintain",
+      // For a caller seen for the first time.
+      "make_worker",
       "parse_jobs",
       "post_ring",
       // Gives up rather than to wait for somebody.
