@@ -10,9 +10,9 @@
 --
 -- Locks: a session-level advisory lock for the moment of the move, and none after it.
 
-create unlogged sequence queue.generation_mark as bigint minvalue 0 start 0;
+create unlogged sequence queue.generation_mark as bigint minvalue -9223372036854775808 start 0;
 comment on sequence queue.generation_mark is
-  'Start of the server, and oid of this sequence, for which the ids were last moved on. Unlogged: reset by a crash or a promotion.';
+  'Start of the server, and oid of this sequence, for which the ids were last moved on. Unlogged: reset by a crash or a promotion. Negative when the server''s clock stood before 2020.';
 
 create table queue.generations (
   first_lease_id bigint not null,
@@ -121,7 +121,7 @@ begin
   v_cause := case
     when v_last.timeline <> v_timeline then 'promotion'
     when not v_mark.is_called then 'crash'
-    when v_mark.last_value % 4294967296 <> 'queue.generation_mark'::regclass::oid::bigint then 'restore'
+    when v_mark.last_value & 4294967295 <> 'queue.generation_mark'::regclass::oid::bigint then 'restore'
     else 'restart'
   end;
   v_lease_id := (
@@ -134,9 +134,9 @@ begin
   );
   if v_cause = 'promotion' then
     v_first_job_id := (
-      select min(part.first_id) from (
+      select max(part.first_id) from (
         select ahead.first_id from queue.partitions as ahead, queue.job_ids as ids
-        where ahead.first_id > ids.last_value order by ahead.first_id offset 1 limit 1
+        where ahead.first_id > ids.last_value order by ahead.first_id limit 2
       ) as part
     );
   else

@@ -203,8 +203,8 @@ begin
     end if;
   end if;
   -- A claim that a crash of the server takes back is one that was never made: its jobs are pending again, and its lease is not
-  -- known. So a call that only claims need not wait for the disk, unless a job of it may run only once. The lease's number may
-  -- be given once more then, which is why what a worker settles must be its own.
+  -- known. So a call that only claims need not wait for the disk, unless a job of it may run only once. The lease's number is
+  -- not given again all the same: after a start of the server the ids move on.
   if not v_is_settling and not v_may_run_once then
     perform set_config('synchronous_commit', 'off', true);
   end if;

@@ -187,4 +187,27 @@ describeOnEachServer("generations of ids", (context) => {
     const claimed = await rig.take("timeline.after");
     assert.equal(claimed.id, after);
   });
+
+  it("with one partition left ahead, the ids of jobs move on to that one", async () => {
+    const { superSql } = context.db;
+    await superSql`select setval('queue.job_ids', max(first_id) - 1) from queue.partitions`;
+    await superSql`update queue.generations set timeline = timeline - 1`;
+    await resetMark();
+
+    const after = await rig.enqueue("timeline.last");
+
+    const [newest] = await superSql<{ first_id: string }[]>`
+      select max(first_id)::text as first_id from queue.partitions`;
+    assert.equal(after, only(newest).first_id);
+  });
+
+  it("a server that started with its clock before 2020 has a mark too", async () => {
+    const earlier = (await generations(rig)).length;
+    await context.db.superSql`select setval('queue.generation_mark', -6776917110000000000)`;
+
+    await rig.enqueue("clock.early");
+    await rig.enqueue("clock.early");
+
+    assert.equal((await generations(rig)).length, earlier + 1);
+  });
 });
