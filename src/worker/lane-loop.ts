@@ -197,6 +197,8 @@ async function step(
       parts.orphans.gaveUp();
     }
     await failed(lane, batch, error, parts, signal);
+  } finally {
+    if (batch.isAlone) settlements.aloneEnded();
   }
 }
 
