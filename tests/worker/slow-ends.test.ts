@@ -1,17 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
-import { defineJob, implement, type LogFields, silentLogger } from "../../src/index.ts";
-import { eventually } from "../support/eventually.ts";
+import { defineJob, implement } from "../../src/index.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
 
 /** Ends that the database is too slow for, or refuses for what others do, harm nobody but themselves. */
 describeOnEachServer("an end that makes its statement fail", (context) => {
   let url = "";
-  const delayed = new Set<unknown>();
-  const note = (event: string, fields: LogFields = {}): void => {
-    if (event === "job.end_delayed") delayed.add(fields["jobId"]);
-  };
   before(async () => {
     url = await context.db.loginUrl("millrace_worker");
     await context.db.superSql.unsafe(
@@ -81,37 +76,4 @@ describeOnEachServer("an end that makes its statement fail", (context) => {
       );
     });
   }
-
-  it("many of them keep no other from being written and no job from running", async () => {
-    const finish = gate();
-    const task = implement(defineJob("task-many", { maxRetries: 0 }), async ({ input }) => {
-      if (input !== "late") await finish.opened;
-      return input;
-    });
-    await withWorker(
-      context.db,
-      [task],
-      async ({ queue, seen }) => {
-        const bad = await queue.enqueueMany(task.job, Array(60).fill("bad"));
-        await context.db.superSql`
-          insert into public.plague select unnest(${bad.map(({ id }) => id)}::text[])::bigint, '57014'`;
-        await seen("started", 60);
-        finish.open();
-        // All of them have been tried alone.
-        await eventually(() => delayed.size === 60, { timeoutMs: 60_000 });
-
-        const late = await queue.enqueueMany(task.job, Array(10).fill("late"));
-        await Promise.all(late.map((job) => job.result({ timeoutMs: 10_000 })));
-
-        await context.db.superSql`delete from public.plague`;
-        assert.deepEqual(await Promise.all(bad.map((job) => job.result())), Array(60).fill("bad"));
-      },
-      {
-        url,
-        leaseMs: 30_000,
-        concurrency: 100,
-        logger: { ...silentLogger, error: note },
-      },
-    );
-  });
 });
