@@ -9,6 +9,7 @@ import { FLOW_MUTANTS } from "./flows.ts";
 import { IDENTITY_MUTANTS } from "./identity.ts";
 import { LOCK_MUTANTS } from "./locks.ts";
 import { MAINTENANCE_MUTANTS } from "./maintenance.ts";
+import { MEETING_MUTANTS } from "./meetings.ts";
 import type { Mutant } from "./mutant.ts";
 import { OFFER_MUTANTS } from "./offers.ts";
 import { SETTLE_MUTANTS } from "./settle.ts";
@@ -32,4 +33,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...EDGE_MUTANTS,
   ...TYPESCRIPT_MUTANTS,
   ...CONNECTION_MUTANTS,
+  ...MEETING_MUTANTS,
 ];

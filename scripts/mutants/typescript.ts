@@ -264,7 +264,7 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     "pool-client-unheard",
     "a connection of a node-postgres pool that is ended in the moment it is made ends the process",
     "src/db/pg.ts",
-    ['client.on("error", () => undefined)', "undefined"],
+    ['  client.on("error", ignore);\n', ""],
     ["tests/db/pool-errors.test.ts"],
   ),
 ];

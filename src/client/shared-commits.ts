@@ -72,6 +72,7 @@ export class SharedCommits {
         reject,
         end,
         onGiveUp: undefined,
+        isOver: false,
       };
       const onAbort = signal && ((): void => giveUp(waiting, signal.reason));
       const dueTimes = this.#dueTimes;
@@ -152,15 +153,9 @@ export class SharedCommits {
     };
     for (const waiting of batch) waiting.onGiveUp = onGiveUp;
     const db = withSignal(this.#db, abandoned.signal);
-    if (batch.length === 1 || !(await together(db, batch))) {
-      await Promise.all(
-        batch.map((waiting) =>
-          enqueueOne(db, waiting.job).then(
-            (made) => answer(waiting, made),
-            (error: unknown) => refuse(waiting, error),
-          ),
-        ),
-      );
+    if (batch.length === 1) await Promise.all(batch.map((waiting) => send(db, waiting)));
+    else if (!(await together(db, batch))) {
+      await Promise.all(batch.map((waiting) => sendApart(this.#db, waiting)));
     }
     if (!abandoned.signal.aborted && this.#spare.length < MOST_CALLS) this.#spare.push(abandoned);
   }
@@ -188,6 +183,8 @@ interface Waiting {
   readonly end: () => void;
   /** Called when the job was sent and its caller does not wait any longer. */
   onGiveUp: ((reason: unknown) => void) | undefined;
+  /** It was refused, or its caller does not wait any longer. */
+  isOver: boolean;
 }
 
 function answer(waiting: Waiting, made: MadeJob): void {
@@ -196,6 +193,7 @@ function answer(waiting: Waiting, made: MadeJob): void {
 }
 
 function refuse(waiting: Waiting, error: unknown): void {
+  waiting.isOver = true;
   waiting.end();
   waiting.reject(error);
 }
@@ -210,6 +208,22 @@ function lateness({ ms, onGiveUp }: Waiting): Error {
   if (onGiveUp) return new DatabaseTimeoutError(ms);
   const reason = `earlier calls were not answered within ${ms} ms, and this job was not sent`;
   return new DatabaseUnreachableError("its address", reason);
+}
+
+/** Sends one job. Never rejects. */
+function send(db: Queryable, waiting: Waiting): Promise<void> {
+  return enqueueOne(db, waiting.job).then(
+    (made) => answer(waiting, made),
+    (error: unknown) => refuse(waiting, error),
+  );
+}
+
+/** Sends one job of a call that was refused: given up by itself, and not sent when that has happened already. Never rejects. */
+async function sendApart(db: Queryable, waiting: Waiting): Promise<void> {
+  if (waiting.isOver) return;
+  const abandoned = new AbortController();
+  waiting.onGiveUp = (reason) => abandoned.abort(reason);
+  await send(withSignal(db, abandoned.signal), waiting);
 }
 
 /** False when the call was refused as a whole, and nothing was enqueued. */

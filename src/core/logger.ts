@@ -106,7 +106,8 @@ function toJson(value: object): string | undefined {
 export function shielded(logger: Logger): Logger {
   const call = (level: LogLevel, event: string, fields?: LogFields): void => {
     try {
-      logger[level](event, fields);
+      const answer: unknown = logger[level](event, fields);
+      if (answer instanceof Promise) answer.catch(() => undefined);
     } catch {
       // Nowhere to tell it: this was the place.
     }

@@ -1,4 +1,5 @@
 import { InvalidOptionError } from "../core/errors.ts";
+import { raceSignal } from "../core/signals.ts";
 import { fromPg, inPgTransaction, type PgPool } from "./pg.ts";
 import type { PgQueryable } from "./pg-connection.ts";
 import {
@@ -103,9 +104,10 @@ function translated(
   run: (text: string, params: readonly SqlParam[]) => Promise<readonly SqlRow[]>,
 ): Queryable {
   return {
-    async query(text, params = []) {
+    async query(text, params = [], { signal } = {}) {
+      signal?.throwIfAborted();
       try {
-        return await run(text, params);
+        return await raceSignal(run(text, params), signal);
       } catch (error) {
         throw translateError(error, "the database");
       }

@@ -39,6 +39,8 @@ export async function openEar(options: EarOptions): Promise<Ear> {
   });
   connection.onLoss(leave);
   signal.addEventListener("abort", leave, { once: true });
+  // It may have aborted while the connection was made.
+  if (signal.aborted) leave();
   void gone.then(() => {
     signal.removeEventListener("abort", leave);
     connection.end();

@@ -34,14 +34,16 @@ class Memory {
   lastAnswerAt: number = performance.now();
 }
 
-const memories = new WeakMap<PgClient, Memory>();
+/** By what a client is the same, also as a transaction hands it out. */
+const memories = new WeakMap<object, Memory>();
 
 function memoryOf(client: PgClient): Memory {
-  const known = memories.get(client);
+  const key = client.connection ?? client;
+  const known = memories.get(key);
   if (known) return known;
   const memory = new Memory();
   client.on("notice", (notice) => memory.warning.hear(notice));
-  memories.set(client, memory);
+  memories.set(key, memory);
   return memory;
 }
 

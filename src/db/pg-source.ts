@@ -34,19 +34,27 @@ export class PgSource implements Source<PgConnection> {
 
   async #checkOut(signal: AbortSignal | undefined): Promise<PgConnection> {
     signal?.throwIfAborted();
-    const checkingOut = this.#pool.connect();
-    let client: PgPoolClient;
-    try {
-      client = await raceSignal(checkingOut, signal);
-    } catch (error) {
-      // It may still come, and is not for us any more.
-      if (signal?.aborted) checkingOut.then((late) => late.release()).catch(() => undefined);
+    const client = await checkOut(this.#pool, signal).catch((error: unknown) => {
       throw signal?.aborted ? error : describe(error, this.#host);
-    }
+    });
     return new PgConnection(client, this.#host, (isBroken) => {
       if (isBroken) this.#givenUpAt = performance.now();
       client.release(isBroken);
     });
+  }
+}
+
+/** A client of the pool. One that comes after the signal has aborted is given back. */
+export async function checkOut(
+  pool: PgPool,
+  signal: AbortSignal | undefined,
+): Promise<PgPoolClient> {
+  const checkingOut = pool.connect();
+  try {
+    return await raceSignal(checkingOut, signal);
+  } catch (error) {
+    if (signal?.aborted) checkingOut.then((late) => late.release()).catch(() => undefined);
+    throw error;
   }
 }
 

@@ -7,7 +7,7 @@ import {
   sessionOf,
   type Watch,
 } from "./one-connection.ts";
-import type { PgConnection } from "./pg-connection.ts";
+import type { PgClient, PgConnection } from "./pg-connection.ts";
 import type { SqlTransaction, TransactionOptions } from "./sql.ts";
 import { isConnectionUseless } from "./sqlstate.ts";
 
@@ -28,6 +28,11 @@ export async function pgTransaction<T>(
   const onAbort = (): void => connection.end(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   let isCommitting = false;
+  /** What `work` still sends then would be done outside of the transaction. */
+  let isOver = false;
+  const refuseWhenOver = (): void => {
+    if (isOver) throw new DatabaseUnreachableError(host, "this transaction is over");
+  };
   /** Ends with the connection, whatever becomes of what is awaited. */
   const unlessLost = <A>(awaited: Promise<A>): Promise<A> => raceSignal(awaited, over.signal);
   const step = async (
@@ -51,7 +56,8 @@ export async function pgTransaction<T>(
     watch.add(connection);
     const result = await unlessLost(
       work({
-        query(text, params, options) {
+        async query(text, params, options) {
+          refuseWhenOver();
           const statement = connection.run(text, params, options?.prepare);
           return raceSignal(statement, options?.signal).catch((error: unknown) => {
             // Nothing can be sent behind a statement that is not waited for any more.
@@ -59,9 +65,11 @@ export async function pgTransaction<T>(
             throw error;
           });
         },
-        driver: client,
+        driver: guarded(client, refuseWhenOver),
       }),
-    );
+    ).finally(() => {
+      isOver = true;
+    });
     isCommitting = true;
     await step("commit", () => new DatabaseTimeoutError(STEP_MS));
     if (connection.takeWarning()) throw notReplicated();
@@ -84,4 +92,16 @@ export async function pgTransaction<T>(
     connection.session = undefined;
     source.release(connection);
   }
+}
+
+/** The driver's own client, by which nothing is sent any more once the transaction is over. */
+function guarded(client: PgClient, refuseWhenOver: () => void): PgClient {
+  return new Proxy(client, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key);
+      if (typeof value !== "function") return value;
+      if (key === "query") refuseWhenOver();
+      return value.bind(target);
+    },
+  });
 }

@@ -11,7 +11,7 @@ import { keepListening } from "./keep-listening.ts";
 import { runOnOne } from "./one-connection.ts";
 import { openEar } from "./open-ear.ts";
 import { describe, type PgClient, PgConnection, type PgQueryable } from "./pg-connection.ts";
-import { PgSource } from "./pg-source.ts";
+import { checkOut, PgSource } from "./pg-source.ts";
 import { pgTransaction } from "./pg-transaction.ts";
 import { SilenceWatch } from "./silence.ts";
 import type { Sql, SqlTransaction } from "./sql.ts";
@@ -20,7 +20,10 @@ export interface PgPool extends PgQueryable {
   connect(): Promise<PgPoolClient>;
   on(event: "error", listener: (error: Error) => void): unknown;
   on(event: "connect", listener: (client: PgClient) => void): unknown;
+  removeListener(event: string, listener: unknown): unknown;
   readonly options?: {
+    /** node-postgres hides it from copies of its options. */
+    readonly password?: unknown;
     readonly host?: string | undefined;
     readonly port?: number | undefined;
     readonly connectionString?: string | undefined;
@@ -53,14 +56,11 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
   const host = hostOf(pool);
   const max = pool.options?.max ?? 10;
   const transactions = new Limiter(Math.max(1, max - KEPT_FREE));
-  const open = (): Promise<PgConnection> => openOwn(pool, host);
+  const open = (signal?: AbortSignal): Promise<PgConnection> => openOwn(pool, host, signal);
   const watch = new SilenceWatch(open);
   const source = new PgSource(pool, host);
   let canPrepare = !pooled;
-  // An idle client that breaks is an 'error' event, which ends the process when nobody listens. The pool replaces the client itself.
-  pool.on("error", () => undefined);
-  // So is one of a client that breaks in the moment it is handed over: the pool listens no more, and we don't yet.
-  pool.on("connect", (client) => client.on("error", () => undefined));
+  hearErrors(pool);
   const query: Sql["query"] = async (text, params, options) => {
     const prepare = canPrepare && options?.prepare === true;
     try {
@@ -72,8 +72,11 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
       return runOnOne(source, watch, text, params, { ...options, prepare: false });
     }
   };
-  const openListening = async (hear: (channel: string, payload: string) => void) => {
-    const connection = await open();
+  const openListening = async (
+    hear: (channel: string, payload: string) => void,
+    signal: AbortSignal,
+  ) => {
+    const connection = await open(signal);
     connection.client.on("notification", ({ channel, payload = "" }) => hear(channel, payload));
     return connection;
   };
@@ -96,6 +99,24 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
   };
 }
 
+/** Once for each pool, however many queues and workers it serves. */
+function hearErrors(pool: PgPool): void {
+  // An idle client that breaks is an 'error' event, which ends the process when nobody listens. The pool replaces the client itself.
+  pool.removeListener("error", ignore);
+  pool.on("error", ignore);
+  // So is one of a client that breaks in the moment it is handed over: the pool listens no more, and we don't yet.
+  pool.removeListener("connect", ignoreErrors);
+  pool.on("connect", ignoreErrors);
+}
+
+function ignore(): void {
+  // Whoever has the connection hears of it.
+}
+
+function ignoreErrors(client: PgClient): void {
+  client.on("error", ignore);
+}
+
 /** Host and port, fit for messages: never user or password. */
 function hostOf({ options = {} }: PgPool): string {
   const { connectionString, host = "localhost", port = 5432 } = options;
@@ -112,8 +133,10 @@ export function inPgTransaction(client: PgQueryable, host = "the database"): Sql
   const connection = new PgConnection(client as PgClient, host, () => undefined);
   connection.release();
   return {
-    query: (text, params, options) =>
-      raceSignal(connection.run(text, params, options?.prepare), options?.signal),
+    async query(text, params, { signal, prepare } = {}) {
+      signal?.throwIfAborted();
+      return raceSignal(connection.run(text, params, prepare), signal);
+    },
     driver: client,
   };
 }
@@ -129,23 +152,42 @@ interface OwnClient extends PgClient {
 }
 
 /** A client beyond those of the pool; from the pool, if it does not say how it makes them. */
-async function openOwn(pool: PgPool, host: string): Promise<PgConnection> {
+async function openOwn(
+  pool: PgPool,
+  host: string,
+  signal: AbortSignal | undefined,
+): Promise<PgConnection> {
   if (typeof pool.Client !== "function") {
-    const client = await pool.connect();
+    const client = await checkOut(pool, signal);
     return new PgConnection(client, host, () => client.release(true));
   }
   const Client = pool.Client as new (options: unknown) => OwnClient;
-  const client = new Client({ connectionTimeoutMillis: CONNECT_MS, ...pool.options });
+  const { password } = pool.options ?? {};
+  const client = new Client({
+    connectionTimeoutMillis: CONNECT_MS,
+    ...pool.options,
+    ...(password !== undefined && { password }),
+  });
   const end = (): void => void client.end().catch(() => undefined);
   const connection = new PgConnection(client, host, end);
+  const connecting = client.connect();
   try {
-    await client.connect();
+    await raceSignal(connecting, signal);
     if (connection.isLost) throw new DatabaseUnreachableError(host, "the connection broke");
     return connection;
   } catch (error) {
     connection.end();
-    throw describe(error, host);
+    if (!signal?.aborted) throw describe(error, host);
+    // A socket that waits for an answer is not ended by a word; and one that is made all the same is not for us any more.
+    destroyStream(client);
+    connecting.then(end, () => undefined);
+    throw error;
   }
+}
+
+function destroyStream({ connection }: PgClient): void {
+  const { stream = {} } = connection ?? {};
+  if ("destroy" in stream && typeof stream.destroy === "function") stream.destroy();
 }
 
 function dedicatedOf(open: () => Promise<PgConnection>, watch: SilenceWatch): Sql {

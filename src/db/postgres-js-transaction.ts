@@ -40,6 +40,8 @@ export function beginTransaction<T>(
   return new Promise((resolve, reject) => {
     let phase: Phase = "beginning";
     let isLost = false;
+    /** `work` has ended: what it still sends would be done outside of the transaction. */
+    let isDone = false;
     let step: ReturnType<typeof setTimeout> | undefined;
     let notice: ReturnType<typeof setTimeout> | undefined;
     let giveUp: (error: unknown) => void = () => undefined;
@@ -83,7 +85,7 @@ export function beginTransaction<T>(
     const begun = client.begin((raw) => {
       clearTimeout(step);
       if (phase !== "over") phase = "open";
-      const isDead = (): boolean => phase === "over" || isLost;
+      const isDead = (): boolean => phase === "over" || isLost || isDone;
       return new Promise<T>((fulfil, refuse) => {
         giveUp = refuse;
         if (phase === "over" && !isLost) return refuse(signal?.reason);
@@ -92,21 +94,25 @@ export function beginTransaction<T>(
           else if (phase !== "over") settle();
         };
         work(guard(raw, host, { isDead, onLost, onGivenUp })).then(
-          (value) =>
+          (value) => {
+            isDone = true;
             unlessLost(() => {
               phase = "committing";
               within(STEP_MS, () => new DatabaseTimeoutError(STEP_MS));
               fulfil(value);
-            }),
+            });
+          },
           // A turn later, because the loss of a client's connection is told to its statements first, and then to us.
-          (error: unknown) =>
+          (error: unknown) => {
+            isDone = true;
             void turn().then(() =>
               unlessLost(() => {
                 // The rollback may go to a connection that is silent.
                 within(STEP_MS, () => error);
                 refuse(error);
               }),
-            ),
+            );
+          },
         );
       });
     });

@@ -1,7 +1,7 @@
 import { type Backoff, backoffDelay } from "../core/backoff.ts";
-import { QueueSqlError } from "../core/database-errors.ts";
 import { sleep } from "../core/signals.ts";
 import type { QueryOptions, Sql, SqlParam, SqlRow } from "./sql.ts";
+import { sqlstateOf } from "./sqlstate.ts";
 
 /** Serialization failures and deadlocks: the statement was rolled back, and may do well a moment later. */
 const LOST_RACES: ReadonlySet<string> = new Set(["40001", "40P01"]);
@@ -42,5 +42,5 @@ function dedicatedOf(sql: Sql): Sql {
 }
 
 function isLostRace(error: unknown): boolean {
-  return error instanceof QueueSqlError && LOST_RACES.has(error.sqlstate);
+  return LOST_RACES.has(sqlstateOf(error));
 }

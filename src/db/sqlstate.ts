@@ -101,7 +101,7 @@ const STATEMENT_FAULTS: ReadonlySet<string> = new Set(["57014", "55P03", "40001"
 
 /** Whether the database ended this one statement, for its length or for what others did meanwhile: others may well work. */
 export function isStatementFault(error: unknown): boolean {
-  return error instanceof QueueSqlError && STATEMENT_FAULTS.has(error.sqlstate);
+  return STATEMENT_FAULTS.has(sqlstateOf(error));
 }
 
 /** Whether a value that was sent is at fault, so that the same call without it would work. */
@@ -112,7 +112,7 @@ export function isAboutData(error: unknown): boolean {
 }
 
 /** Of what the database said; empty for everything else. */
-function sqlstateOf(error: unknown): string {
+export function sqlstateOf(error: unknown): string {
   return hasCode(error, "SQL_ERROR") ? (error as QueueSqlError).sqlstate : "";
 }
 

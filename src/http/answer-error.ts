@@ -7,7 +7,7 @@ import { RequestRefused } from "./request-refused.ts";
 export function translated(error: unknown, logger: Logger): Response {
   if (error instanceof RequestRefused) return problemResponse(error.problem);
   logger.error("request.failed", { error });
-  if (hasCode(error, "DATABASE_UNREACHABLE")) {
+  if (hasCode(error, "DATABASE_UNREACHABLE", "DATABASE_TIMEOUT")) {
     return problemResponse({
       status: 503,
       code: error.code,

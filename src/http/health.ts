@@ -1,6 +1,6 @@
 import { healthReport } from "../db/edge-functions.ts";
 import type { QueueHealth } from "../db/operator-functions.ts";
-import type { Sql } from "../db/sql.ts";
+import type { Queryable } from "../db/sql.ts";
 import type { Prepared } from "./run.ts";
 
 /** How long the database may take to say that it is well. */
@@ -8,12 +8,12 @@ const PATIENCE_MS = 10_000;
 
 /** 200 when all is well, 503 when something is not: the database's own report, and what this worker serves. Rejects when nobody answers. */
 export async function healthResponse(
-  sql: Sql,
+  db: Queryable,
   prepare: (signal: AbortSignal) => Promise<Prepared>,
 ): Promise<Response> {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   const [health, prepared]: [QueueHealth, Prepared] = await Promise.all([
-    healthReport(sql, patience),
+    healthReport(db, patience),
     prepare(patience),
   ]);
   const processors = prepared.handlers.map(({ job }) => ({ type: job.type }));

@@ -4,6 +4,7 @@ import { jsonLogger, type Logger, shielded } from "../core/logger.ts";
 import { toSql } from "../db/detect.ts";
 import { overview, runPlan } from "../db/edge-functions.ts";
 import { checkSchema } from "../db/schema-version.ts";
+import type { Queryable } from "../db/sql.ts";
 import { translated } from "./answer-error.ts";
 import { Budget, type Usage } from "./budget.ts";
 import { answerCallback } from "./callback.ts";
@@ -11,6 +12,7 @@ import { callbackToken } from "./callback-token.ts";
 import { chooseHandlers, type HandlerChoice, routesOf } from "./choose-handlers.ts";
 import type { Delivery, Target } from "./dispatch.ts";
 import { healthResponse } from "./health.ts";
+import { inTime } from "./in-time.ts";
 import { Joiners } from "./joiners.ts";
 import { problemResponse } from "./problem.ts";
 import { type RoutingDefaults, SHIPPED_ROUTES, targetOf } from "./routes.ts";
@@ -90,6 +92,8 @@ function isForAll({ type, tenantId, maxJobs }: ProcessRequest): boolean {
 class HttpWorker {
   readonly #options: QueueWorkerOptions;
   readonly #sql: ReturnType<typeof toSql>;
+  /** The same, where each statement ends in time. */
+  readonly #db: Queryable;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #bornAt: number;
@@ -106,6 +110,7 @@ class HttpWorker {
     this.#options = options;
     this.#sql = toSql(options.sql);
     this.#clock = options.clock ?? systemClock;
+    this.#db = inTime(this.#sql, this.#clock);
     this.#logger = shielded(options.logger ?? jsonLogger({ level: "info" }));
     this.#bornAt = this.#clock.now();
     this.#lifeMs = wholeNumber("lifeMs", options.lifeMs ?? 150_000, 1_000, LONGEST_LIFE_MS);
@@ -118,7 +123,7 @@ class HttpWorker {
     try {
       if (new URL(request.url).searchParams.get("action") === "report") {
         const { callback } = this.#options;
-        return await answerCallback(request, this.#sql, callback?.secrets ?? []);
+        return await answerCallback(request, this.#db, callback?.secrets ?? []);
       }
       const caller = await callerOf(request, this.#options.keys);
       if (!caller) return unauthorized();
@@ -126,9 +131,8 @@ class HttpWorker {
       await this.#checkSchema(request.signal);
       if (wanted.action === "process") return await this.#process(wanted);
       if (caller === "doorbell") return unauthorized();
-      if (wanted.action === "stats")
-        return Response.json(await overview(this.#sql, request.signal));
-      return await healthResponse(this.#sql, (signal) => this.#prepare(undefined, signal));
+      if (wanted.action === "stats") return Response.json(await overview(this.#db, request.signal));
+      return await healthResponse(this.#db, (signal) => this.#prepare(undefined, signal));
     } catch (error) {
       return translated(error, this.#logger);
     }
@@ -193,6 +197,7 @@ class HttpWorker {
     };
     return run(order, {
       sql: this.#sql,
+      db: this.#db,
       prepare: (signal) => this.#prepare(type, signal),
       budget,
       clock: this.#clock,
@@ -206,7 +211,7 @@ class HttpWorker {
   /** Once: a schema that fits stays so as long as an isolate lives. */
   async #checkSchema(signal: AbortSignal): Promise<void> {
     if (this.#isSchemaKnown) return;
-    await checkSchema(this.#sql, signal);
+    await checkSchema(this.#db, signal);
     this.#isSchemaKnown = true;
   }
 
@@ -214,7 +219,7 @@ class HttpWorker {
   async #prepare(type: string | undefined, signal: AbortSignal): Promise<Prepared> {
     const { handlers = [], routes: fromFile = {}, sendsToNamesakes = true } = this.#options;
     const { env = () => undefined, fetch = globalThis.fetch } = this.#options;
-    const plan = await runPlan(this.#sql, signal);
+    const plan = await runPlan(this.#db, signal);
     const { routes: rows, off } = routesOf(plan.routes, env);
     const routes = { ...SHIPPED_ROUTES, ...fromFile, ...rows };
     const defaults = this.#routing();

@@ -3,7 +3,7 @@ import type { Implementation } from "../core/implement.ts";
 import type { Logger } from "../core/logger.ts";
 import { pause } from "../core/signals.ts";
 import { armEdgeBell, type RunPlan, ringWorker, workDue } from "../db/edge-functions.ts";
-import type { Sql } from "../db/sql.ts";
+import type { Queryable, Sql } from "../db/sql.ts";
 import { maintain } from "../db/worker-functions.ts";
 import { createWorker } from "../worker/worker.ts";
 import type { Budget } from "./budget.ts";
@@ -30,6 +30,8 @@ export interface Prepared {
 
 export interface RunParts {
   readonly sql: Sql;
+  /** The same, for statements of the run's own: each ends in time. */
+  readonly db: Queryable;
   readonly prepare: (signal: AbortSignal) => Promise<Prepared>;
   readonly budget: Budget;
   readonly clock: Clock;
@@ -72,7 +74,7 @@ export async function run(order: RunOrder, parts: RunParts): Promise<RunReport> 
 }
 
 async function work(order: RunOrder, parts: RunParts, tally: RunTally): Promise<Fate> {
-  const { clock, sql, budget, signal, joiners } = parts;
+  const { clock, db, budget, signal, joiners } = parts;
   let isArmed = false;
   let hasWorked = false;
   /** What is there nobody could have just now: it is others', or does not fit any more. */
@@ -81,7 +83,7 @@ async function work(order: RunOrder, parts: RunParts, tally: RunTally): Promise<
     joiners.look();
     const prepared = await parts.prepare(signal);
     const types = prepared.handlers.map((handler) => handler.job.type);
-    const due = await workDue(sql, { types, tenantId: order.tenantId ?? null }, signal);
+    const due = await workDue(db, { types, tenantId: order.tenantId ?? null }, signal);
     const isDue = due.pending || due.next_due_in_ms === 0;
     const isShared = hasWorked && order.maxJobs !== undefined;
     if (isDue && !types.some((type) => budget.fits(usualMs(prepared, type)))) {
@@ -103,8 +105,8 @@ async function work(order: RunOrder, parts: RunParts, tally: RunTally): Promise<
       continue;
     }
     if (order.rings && !isArmed) {
-      await maintain(sql, signal);
-      isArmed = await armEdgeBell(sql, signal);
+      await maintain(db, signal);
+      isArmed = await armEdgeBell(db, signal);
       // And looks once more: a job that came before the bell was armed has rung nobody.
       isStuck = false;
       if (isArmed) continue;

@@ -73,7 +73,8 @@ export class ChildSweep {
         stuck = swept > 0 ? 0 : stuck + 1;
         if (stuck > 0) wait = HELD_WAITS_MS[stuck - 1] ?? HELD_WAITS_MS.at(-1) ?? 0;
       } catch (error) {
-        if (!signal.aborted) settings.logger.debug("worker.sweep_failed", { error });
+        if (signal.aborted) return;
+        settings.logger.debug("worker.sweep_failed", { error });
         stuck = HELD_WAITS_MS.length;
         wait = FAULT_WAIT_MS;
       }

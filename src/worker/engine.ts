@@ -60,7 +60,7 @@ export class Engine {
   constructor(
     settings: WorkerSettings,
     signedIn: RegisteredWorker,
-    register: () => Promise<RegisteredWorker>,
+    register: (signal: AbortSignal) => Promise<RegisteredWorker>,
     onDeath: (error: unknown) => void,
   ) {
     const { sql, clock, logger, routes, random, leaseMs } = settings;
@@ -154,8 +154,8 @@ export class Engine {
       running,
       overruns,
       describe: () => newsOf({ settings, lanes: this.#lanes, running, blocks, overruns }),
-      register: async () => {
-        this.#signedIn = await register();
+      register: async (signal) => {
+        this.#signedIn = await register(signal);
       },
     };
   }

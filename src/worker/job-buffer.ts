@@ -50,7 +50,8 @@ export class JobBuffer {
     const line = this.#line(this.#first);
     const attempt = line.jobs[line.head] as Attempt;
     line.head += 1;
-    if (isEmpty(line)) reset(line, []);
+    // In a long backlog it never runs empty, and must not hold on to all that has left it.
+    if (line.head * 2 >= line.jobs.length) reset(line, line.jobs.slice(line.head));
     this.#left(attempt);
     return attempt;
   }

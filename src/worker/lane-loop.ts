@@ -197,6 +197,8 @@ async function step(
       parts.orphans.gaveUp();
     }
     await failed(lane, batch, error, parts, signal);
+  } finally {
+    if (batch.isAlone) settlements.aloneEnded();
   }
 }
 
@@ -232,12 +234,17 @@ function takeUrgent(
   deadline: number,
   parts: LaneLoopParts,
 ): void {
-  const { intake, phase } = parts;
+  const { executor, intake, phase } = parts;
   if (answer.jobs.length === 0) return;
   phase.workCount += 1;
   intake.claimed(lane, answer, deadline, size);
-  const excess = phase.isStopping ? lane.takeAll() : lane.takeExcess(parts.settings.clock.now());
-  giveBack(excess, parts);
+  if (phase.isStopping) {
+    giveBack(lane.takeAll(), parts);
+    return;
+  }
+  // Slots may have come free meanwhile, and the buffer may have run empty: then nobody else begins these.
+  executor.fill(lane);
+  giveBack(lane.takeExcess(parts.settings.clock.now()), parts);
 }
 
 async function failed(

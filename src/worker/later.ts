@@ -25,7 +25,12 @@ export class Later {
 
   /** The local time of the next try; Infinity for none. */
   get dueAt(): number {
-    return Math.min(this.#busy[0]?.at ?? Infinity, this.#alone[0]?.at ?? Infinity);
+    return Math.min(this.busyDueAt, this.#alone[0]?.at ?? Infinity);
+  }
+
+  /** The same without those that are told alone. */
+  get busyDueAt(): number {
+    return this.#busy[0]?.at ?? Infinity;
   }
 
   /** The pauses are always of the same length, so that each list is in the order of its times. */

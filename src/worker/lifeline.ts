@@ -1,3 +1,4 @@
+import { hasCode } from "../core/errors.ts";
 import type { Logger } from "../core/logger.ts";
 import type { Queryable, Sql } from "../db/sql.ts";
 import { isTransient } from "../db/sqlstate.ts";
@@ -20,7 +21,7 @@ export function openLifeline(sql: Sql, logger: Logger): Lifeline {
         return await own.query(text, params, options);
       } catch (error) {
         // Not in time: the next try has a new connection. Of what was refused by the statement itself the others know no more.
-        if (options?.signal?.aborted || !isTransient(error)) throw error;
+        if (options?.signal?.aborted || !isAboutConnection(error)) throw error;
         const answer = await sql.query(text, params, options);
         if (!isTold) logger.warn("worker.lifeline_failed", { error });
         isTold = true;
@@ -29,4 +30,9 @@ export function openLifeline(sql: Sql, logger: Logger): Lifeline {
     },
     close: () => own.close(),
   };
+}
+
+/** A new connection may be refused, after a change of the password for example, while those that are there go on. */
+function isAboutConnection(error: unknown): boolean {
+  return isTransient(error) || hasCode(error, "DATABASE_CREDENTIALS");
 }

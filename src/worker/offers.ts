@@ -55,14 +55,15 @@ async function accept({ lease, lane, state }: Attempt, parts: LaneLoopParts): Pr
     lease.isAccepting = false;
   }, leaseMs / 3);
   try {
-    const { isAlive, isBusy } = hasMore
-      ? { isAlive: await doorbell.accept(lease.id), isBusy: false }
-      : await link.call(async (signal) => {
-          const { alive, busy } = await extendLeases(sql, request, signal);
-          return { isAlive: alive.length > 0, isBusy: busy.length > 0 };
-        });
-    if (isAlive) book.extend([lease.id], sentAt + leaseMs);
-    else if (!isBusy) verdicts.loseAll(lease);
+    if (hasMore && (await doorbell.accept(lease.id))) {
+      book.extend([lease.id], sentAt + leaseMs);
+      return;
+    }
+    // Ended already, or locked by somebody at that moment, or lost: that is told apart only where it matters.
+    if (hasMore && lease.attempts.every(({ state }) => state === "ended")) return;
+    const { alive, busy } = await link.call((signal) => extendLeases(sql, request, signal));
+    if (alive.length > 0) book.extend([lease.id], sentAt + leaseMs);
+    else if (busy.length === 0) verdicts.loseAll(lease);
   } catch {
     // Those who keep leases alive try again, while it holds.
     lane.stir();

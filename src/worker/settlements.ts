@@ -60,6 +60,8 @@ export class Settlements {
   #heldSize = 0;
   #chars = 0;
   #inFlight = 0;
+  /** An end that is told alone is on its way: a further one waits, so that there is a call for all others. */
+  #isAloneUnderWay = false;
   /** Local time of the oldest entry that is not held back. */
   #since = 0;
   /** The lane that has to see to it that the entries are sent. */
@@ -82,7 +84,7 @@ export class Settlements {
 
   /** The local time at which something can be sent at the earliest: what was put off has to wait even at the end. */
   get sendableAt(): number {
-    return this.#size > 0 ? 0 : this.#later.dueAt;
+    return this.#size > 0 ? 0 : this.#laterDueAt;
   }
 
   /** The local time at which something has to be sent; Infinity for nothing. */
@@ -92,7 +94,11 @@ export class Settlements {
     // They are in the order of their times.
     const [heldSince = Infinity] = this.#held.values();
     const due = ready > 0 ? this.#since + this.#delayMs : Infinity;
-    return Math.min(due, heldSince + this.#delayMs * PATIENCE, this.#later.dueAt);
+    return Math.min(due, heldSince + this.#delayMs * PATIENCE, this.#laterDueAt);
+  }
+
+  get #laterDueAt(): number {
+    return this.#isAloneUnderWay ? this.#later.busyDueAt : this.#later.dueAt;
   }
 
   complete(attempt: Attempt): void {
@@ -138,8 +144,11 @@ export class Settlements {
   /** What to send next, as much as fits into a call; with `isLast` also what is held back. */
   take(isLast: boolean): SettlementBatch {
     const now = this.#clock.now();
-    const alone = this.#later.takeAlone(now);
-    if (alone) return this.#send({ whole: [], ...alone, isAlone: true });
+    const alone = this.#isAloneUnderWay ? undefined : this.#later.takeAlone(now);
+    if (alone) {
+      this.#isAloneUnderWay = true;
+      return this.#send({ whole: [], ...alone, isAlone: true });
+    }
     this.#enterAgain(this.#later.takeDue(now));
     for (const [lease, since] of this.#held) {
       if (isLast || now >= since + this.#delayMs * PATIENCE) this.breakUp(lease);
@@ -166,6 +175,12 @@ export class Settlements {
   setApart(ends: Ends, sender: Lane): void {
     this.#later.addAlone(ends, this.#clock.now() + SLOW_PAUSE_MS);
     this.#wait(ends, sender);
+  }
+
+  /** The call that told of one alone has ended, however it did. */
+  aloneEnded(): void {
+    this.#isAloneUnderWay = false;
+    this.sender?.wakeup.wake();
   }
 
   #wait(ends: Ends, sender: Lane): void {

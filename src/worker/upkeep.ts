@@ -26,7 +26,7 @@ export interface UpkeepParts {
   /** What the sign of life tells of this worker. */
   readonly describe: () => unknown;
   /** The worker's row is gone: sign in again. */
-  readonly register: () => Promise<void>;
+  readonly register: (signal: AbortSignal) => Promise<void>;
 }
 
 const HEARTBEAT_MS = 10_000;
@@ -101,7 +101,7 @@ export async function extend(
 /** Shows that this worker lives. Never rejects. */
 export async function keepAlive(parts: UpkeepParts, signal: AbortSignal): Promise<void> {
   await every(HEARTBEAT_MS, parts, signal, "worker.heartbeat_failed", async () => {
-    if (!(await beat(parts))) await parts.register();
+    if (!(await beat(parts))) await parts.link.call(parts.register);
   });
 }
 

@@ -161,7 +161,7 @@ class LocalWorker implements Worker {
       this.#engine = new Engine(
         this.#settings,
         signedIn,
-        () => this.#register(),
+        (signal) => this.#register(signal),
         (error) => this.#die(error),
       );
       this.#engine.start();
@@ -197,7 +197,7 @@ class LocalWorker implements Worker {
     }
   }
 
-  #register(signal?: AbortSignal): Promise<RegisteredWorker> {
+  #register(signal: AbortSignal): Promise<RegisteredWorker> {
     const { sql, name, details } = this.#settings;
     return registerWorker(sql, { name, details, ...namesOf(this.#settings) }, signal);
   }

@@ -3,9 +3,12 @@ import { after, before, it } from "node:test";
 import { connect } from "../../src/db/postgres-js.ts";
 import type { Sql } from "../../src/db/sql.ts";
 import { createQueue, defineJob, type Queue } from "../../src/index.ts";
+import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 
 const plain = defineJob<unknown, void>("plain");
+/** Refused by the database, and with it the call that tells of it. */
+const TOO_LARGE = "x".repeat(2 * 1024 * 1024);
 
 describeOnEachServer("jobs that are enqueued at the same time", (context) => {
   let sql: Sql;
@@ -119,5 +122,73 @@ describeOnEachServer("jobs that are enqueued at the same time", (context) => {
     await queue.enqueue(plain, 2);
 
     assert.equal(statements.length, 2);
+  });
+
+  it("are given up each by itself after they were refused together", async () => {
+    const given: unknown[] = [];
+    let sent = 0;
+    const isStuck = createQueue({
+      sql: {
+        ...sql,
+        query(...[text, params, options]: Parameters<Sql["query"]>) {
+          // One that is sent alone is never answered, as by a network that swallows everything.
+          if (!text.includes("enqueue_one") || params?.[1] !== '"stuck"') {
+            return sql.query(text, params, options);
+          }
+          sent += 1;
+          return new Promise((_, reject) => {
+            const onAbort = (): void => {
+              given.push(options?.signal?.reason);
+              reject(options?.signal?.reason);
+            };
+            if (options?.signal?.aborted) onAbort();
+            options?.signal?.addEventListener("abort", onAbort);
+          });
+        },
+      },
+    });
+    const givers = [new AbortController(), new AbortController()];
+    const stuck = givers.map(({ signal }) => isStuck.enqueue(plain, "stuck", { signal }));
+    const ends = stuck.map((answer) => answer.catch((error: unknown) => error));
+    await assert.rejects(isStuck.enqueue(plain, TOO_LARGE), { code: "INVALID_PAYLOAD" });
+    await eventually(() => sent === 2);
+
+    for (const [at, giver] of givers.entries()) {
+      const reason = new Error(`enough of ${at}`);
+      giver.abort(reason);
+      assert.equal(await ends[at], reason);
+      assert.equal(given[at], reason);
+      assert.equal(given.length, at + 1);
+    }
+  });
+
+  it("are not sent any more when nobody waits for them after they were refused together", async () => {
+    const over = new AbortController();
+    const alone: unknown[] = [];
+    const watched = createQueue({
+      sql: {
+        ...sql,
+        async query(...[text, params, options]: Parameters<Sql["query"]>) {
+          if (text.includes("enqueue_one")) alone.push(params?.[1]);
+          try {
+            return await sql.query(text, params, options);
+          } catch (error) {
+            over.abort(new Error("enough"));
+            throw error;
+          }
+        },
+      },
+    });
+    const ends = await Promise.allSettled([
+      watched.enqueue(plain, "given up", { signal: over.signal }),
+      watched.enqueue(plain, TOO_LARGE),
+      watched.enqueue(plain, "wanted"),
+    ]);
+
+    assert.deepEqual(
+      ends.map(({ status }) => status),
+      ["rejected", "rejected", "fulfilled"],
+    );
+    assert.deepEqual(alone, [JSON.stringify(TOO_LARGE), '"wanted"']);
   });
 });

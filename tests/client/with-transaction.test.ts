@@ -95,6 +95,44 @@ describeWithDatabase("queue.with(tx)", (context) => {
     await accepts(() => queue.with(prisma).enqueue(job, {}));
   });
 
+  it("ends in time, if asked to, in a transaction that knows of no signals", async () => {
+    const never = (): Promise<never> => new Promise(() => undefined);
+    const silent = {
+      Prisma: { $queryRawUnsafe: never },
+      Kysely: { selectFrom: never, executeQuery: never },
+    };
+    for (const tx of Object.values(silent)) {
+      await assert.rejects(queue.with(tx).enqueue(job, {}, { timeoutMs: 20 }), {
+        code: "DATABASE_TIMEOUT",
+      });
+      const signal = AbortSignal.abort(new Error("enough"));
+      await assert.rejects(queue.with(tx).enqueue(job, {}, { signal }), { message: "enough" });
+    }
+  });
+
+  it("sends nothing for a caller that has given up already", async () => {
+    const sent: string[] = [];
+    const note = async (text: string): Promise<never> => {
+      sent.push(text);
+      throw new Error("sent");
+    };
+    const ignore = (): void => undefined;
+    const transactions = {
+      "node-postgres": {
+        query: ({ text }: { text: string }) => note(text),
+        on: ignore,
+        removeListener: ignore,
+      },
+      "postgres.js": { unsafe: note },
+      Prisma: { $queryRawUnsafe: note },
+    };
+    for (const tx of Object.values(transactions)) {
+      const signal = AbortSignal.abort(new Error("enough"));
+      await assert.rejects(queue.with(tx).enqueue(job, {}, { signal }), { message: "enough" });
+    }
+    assert.deepEqual(sent, []);
+  });
+
   it("says what it takes when it is given something else", () => {
     for (const wrong of [undefined, null, {}, "tx", () => undefined]) {
       assert.throws(() => queue.with(wrong), {

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { consoleLogger, jsonLogger, silentLogger, withFields } from "../../src/core/logger.ts";
+import { setImmediate as turn } from "node:timers/promises";
+import {
+  consoleLogger,
+  jsonLogger,
+  shielded,
+  silentLogger,
+  withFields,
+} from "../../src/core/logger.ts";
 
 function collect(): { lines: string[]; write: (level: string, line: string) => void } {
   const lines: string[] = [];
@@ -50,4 +57,21 @@ test("a logger with fields adds them to every event; the event's own win", () =>
 
   const { jobId, type } = JSON.parse(lines[0] ?? "{}");
   assert.deepEqual({ jobId, type }, { jobId: "1", type: "b" });
+});
+
+test("a logger that fails later, in a promise, ends no process", async () => {
+  const escaped: unknown[] = [];
+  const note = (error: unknown): void => void escaped.push(error);
+  process.on("unhandledRejection", note);
+  const failing = async (): Promise<never> => {
+    throw new Error("the log is full");
+  };
+  const logger = shielded({ debug: failing, info: failing, warn: failing, error: failing });
+
+  logger.error("worker.failed");
+  await turn();
+  await turn();
+
+  process.removeListener("unhandledRejection", note);
+  assert.deepEqual(escaped, []);
 });

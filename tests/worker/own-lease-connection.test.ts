@@ -77,33 +77,43 @@ describeOnEachServer(
 );
 
 describeOnEachServer("a worker that can't have a connection of its own", (context) => {
-  it("keeps its leases by the shared ones, and says so once", async () => {
-    const shared = connect(context.db.url);
-    const warnings: string[] = [];
-    const logger: Logger = { ...silentLogger, warn: (name) => void warnings.push(name) };
-    const job = defineJob("shared");
-    const refused = connect("postgres://127.0.0.1:1/none");
-    const worker = createWorker({
-      sql: { ...shared, dedicated: () => refused },
-      handlers: [
-        implement(job, async () => {
-          await shared.query("select pg_sleep(3)");
-        }),
-      ],
-      leaseMs: 1_000,
-      logger,
+  const addresses: Readonly<Record<string, () => string>> = {
+    "nobody answers": () => "postgres://127.0.0.1:1/none",
+    "it is refused": () => {
+      const url = new URL(context.db.url);
+      url.password = "wrong";
+      return url.href;
+    },
+  };
+  for (const [why, address] of Object.entries(addresses)) {
+    it(`keeps its leases by the shared ones, and says so once, when ${why}`, async () => {
+      const shared = connect(context.db.url);
+      const warnings: string[] = [];
+      const logger: Logger = { ...silentLogger, warn: (name) => void warnings.push(name) };
+      const job = defineJob("shared");
+      const refused = connect(address());
+      const worker = createWorker({
+        sql: { ...shared, dedicated: () => refused },
+        handlers: [
+          implement(job, async () => {
+            await shared.query("select pg_sleep(3)");
+          }),
+        ],
+        leaseMs: 1_000,
+        logger,
+      });
+      const queue = createQueue({ sql: shared });
+      try {
+        await worker.start();
+        const one = await queue.enqueue(job, {});
+        await one.result();
+        assert.equal((await queue.get(one)).attempts, 1);
+        await eventually(() => warnings.length > 0);
+        assert.deepEqual(warnings, ["worker.lifeline_failed"]);
+      } finally {
+        await worker.stop();
+        await shared.close();
+      }
     });
-    const queue = createQueue({ sql: shared });
-    try {
-      await worker.start();
-      const one = await queue.enqueue(job, {});
-      await one.result();
-      assert.equal((await queue.get(one)).attempts, 1);
-      await eventually(() => warnings.length > 0);
-      assert.deepEqual(warnings, ["worker.lifeline_failed"]);
-    } finally {
-      await worker.stop();
-      await shared.close();
-    }
-  });
+  }
 });

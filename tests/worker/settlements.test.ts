@@ -160,3 +160,25 @@ test("a full batch is due at once, and a call takes no more than fits", () => {
   assert.equal(sizeOf(settlements.take(false)), 3_000);
   assert.equal(settlements.size, 0);
 });
+
+test("while an end is told alone the next call is for all others", () => {
+  const { settlements, lane, lease, complete, clock } = rig();
+  const slow = lease(2);
+  complete(slow, 0, 2);
+  settlements.setApart(settlements.take(false), lane);
+  clock.advance(60_000);
+
+  const first = settlements.take(false);
+  assert.deepEqual([first.isAlone, first.done], [true, slow.attempts.slice(0, 1)]);
+  assert.equal(settlements.dueAt, Infinity);
+  const other = lease(2);
+  complete(other, 0, 2);
+  const second = settlements.take(false);
+  assert.deepEqual([second.isAlone, second.done], [undefined, other.attempts]);
+  settlements.confirm(1);
+  settlements.aloneEnded();
+
+  assert.ok(settlements.dueAt <= clock.now());
+  const third = settlements.take(false);
+  assert.deepEqual([third.isAlone, third.done], [true, slow.attempts.slice(1)]);
+});

@@ -4,19 +4,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, it } from "node:test";
 import { pathToFileURL } from "node:url";
-import { createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
+import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeWithDatabase } from "../support/suite.ts";
 import { withWorker } from "./rig.ts";
 
 type Library = typeof import("../../src/index.ts");
 type Connecting = typeof import("../../src/db/postgres-js.ts");
+type Errors = typeof import("../../src/core/database-errors.ts");
 
 /** As in a monorepo where two packages bring a copy of the library each. */
 describeWithDatabase("two copies of the package", (context) => {
   let folder = "";
   let other: Library;
   let connecting: Connecting;
+  let errors: Errors;
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "millrace-copy-"));
@@ -28,6 +30,7 @@ describeWithDatabase("two copies of the package", (context) => {
       import(pathToFileURL(join(folder, "src", file)).href);
     other = (await load("index.ts")) as Library;
     connecting = (await load("db/postgres-js.ts")) as Connecting;
+    errors = (await load("core/database-errors.ts")) as Errors;
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
@@ -96,6 +99,42 @@ describeWithDatabase("two copies of the package", (context) => {
       const queue = other.createQueue({ sql: inner });
       const made = await queue.enqueue(job as never, {});
       assert.equal(await made.result(), "done");
+    } finally {
+      await worker.stop();
+      await inner.close();
+    }
+  });
+
+  it("take a statement that was cut short, or lost a race, for no outage", async () => {
+    const inner = connecting.connect(context.db.url);
+    const { QueueSqlError } = errors;
+    const faults = ["57014", "40001"];
+    const sql: typeof inner = {
+      ...inner,
+      query: async (text, params, options) => {
+        const isClaim = text.includes("queue.advance") || text.includes("queue.enqueue_one");
+        const sqlstate = isClaim ? faults.shift() : undefined;
+        if (sqlstate !== undefined) throw new QueueSqlError(sqlstate, "cut short");
+        return inner.query(text, params, options);
+      },
+    };
+    const job = defineJob("racing");
+    const kinds: string[] = [];
+    const worker = createWorker({
+      sql,
+      handlers: [implement(job, () => "done")],
+      logger: silentLogger,
+      onEvent: (event) => kinds.push(event.kind),
+    });
+    const queue = createQueue({ sql });
+    try {
+      await worker.start();
+      await eventually(() => faults.length < 2);
+      await eventually(() => faults.length === 0);
+      faults.push("40001");
+      const made = await queue.enqueue(job, {});
+      assert.equal(await made.result(), "done");
+      assert.equal(kinds.includes("disconnected"), false);
     } finally {
       await worker.stop();
       await inner.close();
