@@ -15,6 +15,15 @@ const SLOW_MS = 100;
 /** Calls that are under way at a time, of jobs that have the same in common. */
 const MOST_CALLS = 4;
 
+/** Calls that share a signal, one after the other: a driver may leave its listeners on, and runtimes warn of eleven. */
+const MOST_USES = 8;
+
+/** Gives up calls. */
+interface Cancel {
+  readonly controller: AbortController;
+  uses: number;
+}
+
 /** Jobs that have a type, queue and tenant in common. */
 interface Group {
   readonly waiting: Set<Waiting>;
@@ -46,7 +55,7 @@ export class SharedCommits {
   /** Whether the last call carried several jobs. */
   #wasShared = false;
   /** Of calls that nobody gave up: making one costs more than all else that a call needs here. */
-  readonly #spare: AbortController[] = [];
+  readonly #spare: Cancel[] = [];
 
   constructor(db: Queryable, clock: Clock) {
     this.#db = db;
@@ -145,7 +154,8 @@ export class SharedCommits {
   /** Never rejects. */
   async #call(batch: readonly Waiting[]): Promise<void> {
     // Given up when nobody waits for it any more.
-    const abandoned = this.#spare.pop() ?? new AbortController();
+    const cancel = this.#spare.pop() ?? { controller: new AbortController(), uses: 0 };
+    const abandoned = cancel.controller;
     let left = batch.length;
     const onGiveUp = (reason: unknown): void => {
       left -= 1;
@@ -157,7 +167,9 @@ export class SharedCommits {
     else if (!(await together(db, batch))) {
       await Promise.all(batch.map((waiting) => sendApart(this.#db, waiting)));
     }
-    if (!abandoned.signal.aborted && this.#spare.length < MOST_CALLS) this.#spare.push(abandoned);
+    cancel.uses += 1;
+    const isFit = !abandoned.signal.aborted && cancel.uses < MOST_USES;
+    if (isFit && this.#spare.length < MOST_CALLS) this.#spare.push(cancel);
   }
 }
 
