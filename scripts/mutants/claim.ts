@@ -233,7 +233,7 @@ export const CLAIM_MUTANTS: readonly Mutant[] = [
     "while anything is pending no scheduled job becomes ready",
     FEW,
     [
-      ") and not exists (select from queue.scheduled as due where due.at <= v_now) as is_all",
+      ") and not exists (select from queue.scheduled as due where due.at > v_from and due.at <= v_now) as is_all",
       ") as is_all",
     ],
     [sqlTest("claim"), PROPERTY],

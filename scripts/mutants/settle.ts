@@ -215,8 +215,8 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "the wish to cancel outlives the job's completion",
     SETTLE,
     [
-      "  delete from queue.cancellations as request where request.job_id = any (p_ids);\n  if exists",
-      "  if exists",
+      "    delete from queue.cancellations as request where request.job_id = any (p_ids);\n  end if;\n  if exists (select from queue.dependencies",
+      "    perform 1;\n  end if;\n  if exists (select from queue.dependencies",
     ],
     [race("cancel"), sqlTest("complete")],
   ),

@@ -137,16 +137,23 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ["      await ask(parts, signal);\n", ""],
     [workerTest("blocked-loop")],
   ),
-  plant(
-    "own-leases-rescued",
-    "a worker that was blocked takes away its own leases before it extends them",
-    "supabase/migrations/advance.sql",
-    [
-      "(late.worker_id <> p_worker or late.is_offered))\n      and queue.rescue(p_except => p_worker) > 0",
-      "true)\n      and queue.rescue() > 0",
+  {
+    name: "own-leases-rescued",
+    bug: "a worker that was blocked takes away its own leases before it extends them",
+    edits: [
+      {
+        file: "supabase/migrations/advance.sql",
+        from: "and (late.worker_id <> p_worker or late.is_offered)\n    );",
+        to: "\n    );",
+      },
+      {
+        file: "supabase/migrations/advance.sql",
+        from: "v_is_late and queue.rescue(p_except => p_worker) > 0",
+        to: "v_is_late and queue.rescue() > 0",
+      },
     ],
-    ["tests/sql/own-leases.test.ts"],
-  ),
+    tests: ["tests/sql/own-leases.test.ts"],
+  },
   plant(
     "late-timers-believed",
     "a handler times out because another one blocked the process",
