@@ -9,6 +9,8 @@ export interface Ear {
   readonly gone: Promise<void>;
 }
 
+/** Listening for at least so long was a success. */
+const LASTING_MS = 10_000;
 const RECONNECT = { baseMs: 50, capMs: 2_000, jitter: 0.5 };
 
 /** Listens with what `open` makes, and with the next one whenever one is gone. Rejects as the first `open` does. */
@@ -21,14 +23,16 @@ export async function keepListening(
   return { ended: keepOn(first) };
 
   async function keepOn(ear: Ear): Promise<void> {
-    await ear.gone;
-    for (let failures = 0; !signal.aborted; failures += 1) {
+    let failures = 0;
+    for (let hearing: Ear | undefined = ear; !signal.aborted; failures += 1) {
+      const since = performance.now();
+      await hearing?.gone;
+      // One that lasts only for a moment is a failure too: whoever hears of it looks for all that it may have missed.
+      if (hearing && performance.now() - since >= LASTING_MS) failures = 0;
       await pause(backoffDelay(RECONNECT, failures, Math.random()), signal);
       if (signal.aborted) return;
-      const next = await open().catch(() => undefined);
-      if (!next) continue;
-      onListening?.();
-      return keepOn(next);
+      hearing = await open().catch(() => undefined);
+      if (hearing) onListening?.();
     }
   }
 }

@@ -118,14 +118,15 @@ class LocalWorker implements Worker {
   async stop({ timeoutMs }: StopOptions = {}): Promise<StopReport> {
     const { clock, shutdownTimeoutMs } = this.#settings;
     const patience = wholeNumber("timeoutMs", timeoutMs ?? shutdownTimeoutMs, 0, LONGEST_MS);
-    const cancel = clock.setTimer(() => this.#hurry.abort(stopped()), patience);
+    // While it starts no job runs that would need the time.
+    const most = this.#state === "starting" ? Math.min(patience, SIGN_OUT_MS) : patience;
+    const cancel = clock.setTimer(() => this.#hurry.abort(stopped()), most);
     this.#stopping ??= this.#stop();
     return this.#stopping.finally(cancel);
   }
 
   async run({ signal }: RunOptions = {}): Promise<void> {
-    if (signal?.aborted) return;
-    await this.start();
+    if (!(await this.#startUnless(signal))) return;
     await Promise.race([
       untilAborted(this.#stopped.signal),
       ...(signal ? [untilAborted(signal)] : []),
@@ -134,8 +135,7 @@ class LocalWorker implements Worker {
   }
 
   async drain({ until = "idle", horizonMs = Infinity, signal }: DrainOptions = {}): Promise<void> {
-    if (signal?.aborted) return;
-    await this.start();
+    if (!(await this.#startUnless(signal))) return;
     this.#engine?.refuseOffers();
     const onAbort = (): void => void this.stop();
     signal?.addEventListener("abort", onAbort, { once: true });
@@ -150,6 +150,24 @@ class LocalWorker implements Worker {
       signal?.removeEventListener("abort", onAbort);
     }
     await this.#end();
+  }
+
+  /** False when the signal aborts before the worker has started: nothing runs yet that should be waited for. */
+  async #startUnless(signal: AbortSignal | undefined): Promise<boolean> {
+    if (signal?.aborted) return false;
+    const onAbort = (): void => this.#hurry.abort(stopped());
+    signal?.addEventListener("abort", onAbort);
+    try {
+      await this.start();
+      return true;
+    } catch (error) {
+      if (signal?.aborted && this.#hurry.signal.aborted && error === this.#hurry.signal.reason) {
+        return false;
+      }
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   async #start(): Promise<void> {
