@@ -3,6 +3,30 @@
 --
 -- Locks: the worker's row; at the sign-out an advisory lock of the worker, its bells with skip locked, then what settle locks.
 
+create function queue.ids_of_names(p_queues text[], p_types text[], p_tenant_id text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'queue_ids', (
+      select coalesce(jsonb_agg(queue.try_name('queue', given.name) order by given.position), '[]')
+      from unnest(p_queues) with ordinality as given (name, position)
+      where given.name <> '*'
+    ),
+    'type_ids', (
+      select coalesce(jsonb_agg(queue.try_name('type', given.name) order by given.position), '[]')
+      from unnest(p_types) with ordinality as given (name, position)
+    ),
+    'tenant_id', case when p_tenant_id is not null then queue.try_name('tenant', p_tenant_id) end
+  );
+end;
+$$;
+comment on function queue.ids_of_names is
+  'The ids of a worker''s queues, types and tenant, made where they are new; null for a name that an open transaction is making.';
+
 create function queue.register_worker(
   p_name text, p_details jsonb, p_queues text[], p_types text[], p_tenant_id text default null
 )
@@ -28,19 +52,7 @@ begin
   on conflict (name) do update set
     seen_at = v_now, is_registered = true, queue_names = excluded.queue_names, type_names = p_types, details = p_details
   returning worker.id into v_id;
-  return json_build_object(
-    'worker', v_id,
-    'queue_ids', (
-      select coalesce(json_agg(queue.try_name('queue', given.name) order by given.position), '[]')
-      from unnest(p_queues) with ordinality as given (name, position)
-      where given.name <> '*'
-    ),
-    'type_ids', (
-      select coalesce(json_agg(queue.try_name('type', given.name) order by given.position), '[]')
-      from unnest(p_types) with ordinality as given (name, position)
-    ),
-    'tenant_id', case when p_tenant_id is not null then queue.try_name('tenant', p_tenant_id) end
-  );
+  return (jsonb_build_object('worker', v_id) || queue.ids_of_names(p_queues, p_types, p_tenant_id))::json;
 end;
 $$;
 comment on function queue.register_worker is
@@ -57,18 +69,7 @@ begin
   if exists (select from queue.arrivals) then
     perform queue.adopt_arrivals();
   end if;
-  return json_build_object(
-    'queue_ids', (
-      select coalesce(json_agg(queue.try_name('queue', given.name) order by given.position), '[]')
-      from unnest(p_queues) with ordinality as given (name, position)
-      where given.name <> '*'
-    ),
-    'type_ids', (
-      select coalesce(json_agg(queue.try_name('type', given.name) order by given.position), '[]')
-      from unnest(p_types) with ordinality as given (name, position)
-    ),
-    'tenant_id', case when p_tenant_id is not null then queue.try_name('tenant', p_tenant_id) end
-  );
+  return queue.ids_of_names(p_queues, p_types, p_tenant_id)::json;
 end;
 $$;
 comment on function queue.worker_names is 'The ids of a worker''s names, as register_worker returns them.';
