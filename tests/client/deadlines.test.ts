@@ -184,5 +184,5 @@ describeWithDatabase(
       });
     }
   },
-  { pooler: false },
+  { pooler: false, atOnce: true },
 );

@@ -4,6 +4,7 @@ import { DatabaseUnreachableError } from "../../src/core/database-errors.ts";
 import { connect } from "../../src/db/postgres-js.ts";
 import type { Sql } from "../../src/db/sql.ts";
 import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
+import { fastClock } from "../core/fast-clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
@@ -60,7 +61,7 @@ describeOnEachServer("claims that were given up", (context) => {
         );
         assert.equal(events.filter(({ kind }) => kind === "lost").length, 0);
       },
-      { leaseMs: 10_000, listen: false },
+      { leaseMs: 10_000, listen: false, clock: fastClock(5) },
     );
   });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { defineJob, implement } from "../../src/index.ts";
+import { fastClock } from "../core/fast-clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
@@ -46,7 +47,7 @@ describeOnEachServer("handlers that don't stop", (context) => {
         assert.equal(await job.result(), "done");
         assert.equal((await seen("overrunning", 2)).length, 2, "once each");
       },
-      { concurrency: 2, logger },
+      { concurrency: 2, logger, clock: fastClock(5) },
     );
   });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
 import { defineJob, implement } from "../../src/index.ts";
+import { fastClock } from "../core/fast-clock.ts";
 import { describeOnEachServer } from "../support/suite.ts";
 import { gate, withWorker } from "./rig.ts";
 
@@ -72,7 +73,7 @@ describeOnEachServer("an end that makes its statement fail", (context) => {
             assert.equal(kinds.has(kind), false, kind);
           }
         },
-        { url, leaseMs: 30_000, concurrency: 50 },
+        { url, leaseMs: 30_000, concurrency: 50, clock: fastClock(5) },
       );
     });
   }
