@@ -184,5 +184,5 @@ describeWithDatabase(
       });
     }
   },
-  { pooler: false, atOnce: true },
+  { pooler: false, atOnce: "tests" },
 );

@@ -30,7 +30,9 @@ export interface Standby extends TestServer {
  */
 export async function startStandby(primary: TestServer): Promise<Standby> {
   const account = await serverAccount();
-  const folder = await mkdtemp(join(await placeOfClusters(), `millrace-test-${process.pid}-standby-`));
+  const folder = await mkdtemp(
+    join(await placeOfClusters(), `millrace-test-${process.pid}-standby-`),
+  );
   // As in the folders of other test servers, so that what a killed run leaves is found and removed.
   const data = join(folder, "data", "cluster");
   const port = await freePort();

@@ -24,10 +24,10 @@ export interface SuiteOptions {
    */
   readonly pooler?: boolean;
   /**
-   * Whether its tests run at the same time, and those of all versions: for suites that mostly wait. Each test then has workers and types
-   * of its own. @default false
+   * For suites that mostly wait: whether they run on all versions at the same time, or even all of their tests do, each with workers and
+   * types of its own. @default one after the other
    */
-  readonly atOnce?: boolean;
+  readonly atOnce?: "versions" | "tests";
 }
 
 const NEWEST = MAJORS[0] ?? 18;
@@ -86,7 +86,7 @@ function describeOn(
   suite: (context: SuiteContext) => void,
   options: SuiteOptions,
 ): void {
-  describe(name, { skip, concurrency: options.atOnce ?? false }, () => {
+  describe(name, { skip, concurrency: options.atOnce === "tests" }, () => {
     let db: TestDatabase | undefined;
     before(async () => {
       db = await makeDatabase(major, options);

@@ -74,7 +74,7 @@ describeOnEachServer(
       });
     }
   },
-  { atOnce: true },
+  { atOnce: "tests" },
 );
 
 describeOnEachServer(
@@ -120,5 +120,5 @@ describeOnEachServer(
       });
     }
   },
-  { atOnce: true },
+  { atOnce: "tests" },
 );

@@ -118,5 +118,5 @@ describeWithDatabase(
       });
     }
   },
-  { pooler: false, atOnce: true },
+  { pooler: false, atOnce: "tests" },
 );
