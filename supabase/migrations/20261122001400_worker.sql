@@ -7,7 +7,7 @@ create function queue.ids_of_names(p_queues text[], p_types text[], p_tenant_id 
 returns jsonb
 language plpgsql
 volatile
-set search_path = ''
+set search_path = pg_temp
 as $$
 begin
   return jsonb_build_object(
