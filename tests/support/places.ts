@@ -4,7 +4,7 @@ import { freemem, tmpdir } from "node:os";
 /** Linux keeps this folder in memory. */
 const IN_MEMORY = "/dev/shm";
 const GIB = 1024 ** 3;
-/** The clusters of a run grow to some 3 GiB. */
+/** The clusters of a run grow to some 4 GiB. */
 const NEEDED_BYTES = 8 * GIB;
 
 /** Where folders of test runs may be: what a killed run left is in one of these. */

@@ -40,7 +40,7 @@ export async function startTestServer(
     binaries: major === 15 ? DEBIAN_15 : "embedded",
     superuser: SUPERUSER,
     fsync: false,
-    settings: { max_connections: 200, max_wal_size: "256MB", ...settings },
+    settings: { max_connections: 200, ...settings },
   };
   try {
     let server = await startLocalPostgres(base);
