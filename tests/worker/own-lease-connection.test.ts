@@ -74,7 +74,6 @@ describeOnEachServer(
       });
     }
   },
-  { atOnce: "tests" },
 );
 
 describeOnEachServer(
