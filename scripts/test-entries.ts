@@ -20,17 +20,20 @@ const APART: ReadonlySet<string> = new Set([
   "local",
 ]);
 
+/** The folder whose entries take the longest, because they wait: begun last, they would keep the whole run waiting. */
+const FIRST = "worker";
+
 export interface TestEntries {
   /** What the test runner is to start, each in a process of its own. */
   readonly files: readonly string[];
   remove(): Promise<void>;
 }
 
-/** Puts neighbours of one folder together, in their order, as long as they are small. */
+/** Puts neighbours of one folder together, in their order, as long as they are small. Those that take the longest come first. */
 export async function testEntries(files: readonly string[]): Promise<TestEntries> {
   // Named so that the next run removes it if this one is killed.
   const folder = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-entries-`));
-  const groups = await groupBySize(files);
+  const groups = await groupBySize(files.toSorted((a, b) => rank(a) - rank(b)));
   const entries = await Promise.all(
     groups.map(async (group, index) => {
       const [first] = group;
@@ -42,6 +45,10 @@ export async function testEntries(files: readonly string[]): Promise<TestEntries
     }),
   );
   return { files: entries, remove: () => rm(folder, { recursive: true, force: true }) };
+}
+
+function rank(file: string): number {
+  return basename(dirname(file)) === FIRST ? 0 : 1;
 }
 
 async function groupBySize(files: readonly string[]): Promise<string[][]> {

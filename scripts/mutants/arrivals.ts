@@ -4,6 +4,8 @@ const NAMES = migration("names");
 const KEYS = migration("keys");
 const ENQUEUE = migration("enqueue");
 const ARRIVALS = migration("arrivals");
+const ADOPT = migration("adopt");
+const WAKE = migration("wake");
 
 /** Bugs in what comes beside other transactions: names, bells, keys, and what is not kept as it was given. */
 export const ARRIVAL_MUTANTS: readonly Mutant[] = [
@@ -20,14 +22,14 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
   plant(
     "adoption-waits",
     "a claim waits for whoever holds the parent of a job that has arrived",
-    ARRIVALS,
+    ADOPT,
     ["    v_held := queue.held_parents(v_held);\n", "    v_held := '{}';\n"],
     [race("adoption")],
   ),
   plant(
     "one-tries-names",
     "who adopts in a transaction that stays open keeps all others from making lost names",
-    ARRIVALS,
+    ADOPT,
     [
       "  if (pg_sequence_last_value('queue.names_mark') between v_now_ms - 149 and v_now_ms) is not true then",
       "  if queue.may_sweep('{-1}', null, null) then",
@@ -37,7 +39,7 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
   plant(
     "arrival-uncancelled",
     "a job that was cancelled before it was adopted runs all the same",
-    ARRIVALS,
+    ADOPT,
     ["    continue when v_cancelled.cancelled_at is null;", "    continue;"],
     [race("names")],
   ),
@@ -51,21 +53,21 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
   plant(
     "held-bell-silent",
     "jobs of everybody wait for the poll while a transaction that rang stays open",
-    ENQUEUE,
+    WAKE,
     ["    if v_count < least(p_count, 16) then", "    if false then"],
     [sqlTest("held-bells"), "tests/worker/waking.test.ts"],
   ),
   plant(
     "held-bell-rung-for-ever",
     "every enqueue notifies while a transaction that rang stays open",
-    ENQUEUE,
+    WAKE,
     ["and passed.number >= bell.number", "and false"],
     [sqlTest("held-bells")],
   ),
   plant(
     "full-queue-fails-enqueue",
     "an enqueue fails because the server's queue of notifications is full",
-    ENQUEUE,
+    WAKE,
     [" and pg_notification_queue_usage() <= 0.5", ""],
     [sqlTest("notifications")],
   ),

@@ -3,6 +3,7 @@ import { type Mutant, migration, plant, sqlTest } from "./mutant.ts";
 const DOORBELL = migration("doorbell");
 const RINGS = migration("rings");
 const CRON = migration("cron");
+const TICK = migration("tick");
 
 /** Bugs in the doorbell of the Edge worker, its log, and the jobs of pg_cron. */
 export const DOORBELL_MUTANTS: readonly Mutant[] = [
@@ -47,7 +48,7 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
   plant(
     "idle-tick-arms-nothing",
     "a tick that finds nothing to do leaves the bell as it is",
-    DOORBELL,
+    TICK,
     ["    perform queue.arm_edge_bell();\n    return 'idle';", "    return 'idle';"],
     [sqlTest("edge-bell")],
   ),
@@ -100,7 +101,7 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
   plant(
     "work-not-due-rings",
     "the Edge worker is called though nothing is to be done",
-    DOORBELL,
+    TICK,
     ["if not queue.has_due_work() then", "if false then"],
     [sqlTest("doorbell")],
   ),

@@ -37,7 +37,7 @@ export const EDGE_MUTANTS: readonly Mutant[] = [
   plant(
     "handed-over-forgotten",
     "a worker that comes back from an outage releases the jobs it handed over",
-    migration("worker"),
+    migration("own_leases"),
     [
       "lease.id = any (p_lease_ids) and lease.worker_id = p_worker and not lease.is_handed_over",
       "lease.id = any (p_lease_ids) and lease.worker_id = p_worker",

@@ -2,7 +2,6 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 
 const FOUNDATION = migration("foundation");
 const TABLES = migration("tables");
-const ENQUEUE = migration("enqueue");
 const BULK = migration("enqueue_bulk");
 
 /** Bugs in how jobs come in. */
@@ -48,7 +47,7 @@ export const ENQUEUE_MUTANTS: readonly Mutant[] = [
   plant(
     "payload-unlimited",
     "a payload of any size is accepted",
-    ENQUEUE,
+    migration("checks"),
     ["if v_bytes > v_limit then", "if false then"],
     [sqlTest("enqueue")],
   ),

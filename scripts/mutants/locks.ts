@@ -1,12 +1,12 @@
 import { type Mutant, migration, plant, race, sqlTest } from "./mutant.ts";
 
-const LEASE = migration("lease");
 const SETTLE = migration("settle");
 const DEPENDENCIES = migration("dependencies");
 const BULK = migration("enqueue_bulk");
 const MANY = migration("enqueue_many");
 const ADVANCE = migration("advance");
 const OPERATE = migration("operate");
+const DEAD_LETTERS = migration("dead_letters");
 
 /** Bugs in who waits for whom. */
 export const LOCK_MUTANTS: readonly Mutant[] = [
@@ -54,7 +54,7 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
   plant(
     "extension-waits-for-leases",
     "a lease that somebody else holds keeps all leases of its worker from being extended",
-    LEASE,
+    migration("extend"),
     ["order by lease.id for no key update skip locked", "order by lease.id for no key update"],
     [race("deadlocks")],
   ),
@@ -149,11 +149,11 @@ export const LOCK_MUTANTS: readonly Mutant[] = [
     edits: [
       // Either guard alone keeps the second redrive out: the dead letters' lock, and the look at what was deleted.
       {
-        file: OPERATE,
+        file: DEAD_LETTERS,
         from: "    perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;\n    perform queue.hold_ended(v_ids);\n  end if;\n  for v_dead in",
         to: "  end if;\n  for v_dead in",
       },
-      { file: OPERATE, from: "      continue when not found;\n", to: "" },
+      { file: DEAD_LETTERS, from: "      continue when not found;\n", to: "" },
     ],
     tests: [race("revive")],
   },

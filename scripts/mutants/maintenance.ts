@@ -223,7 +223,7 @@ export const MAINTENANCE_MUTANTS: readonly Mutant[] = [
   plant(
     "bell-for-each-of-many",
     "a worker of thousands of queues arms thousands of bells each time it sleeps",
-    WORKER,
+    migration("bells"),
     ["null, p_type_ids)) > 256 then", "null, p_type_ids)) > 1000000 then"],
     [sqlTest("bells")],
   ),

@@ -4,6 +4,7 @@ const OFFERS = migration("offers");
 const ENQUEUE = migration("enqueue");
 const RESCUE = migration("rescue");
 const WORKER = migration("worker");
+const BELLS = migration("bells");
 const OFFERS_TEST = "tests/worker/offers.test.ts";
 const TAKING_TEST = "tests/worker/taking-offers.test.ts";
 
@@ -47,7 +48,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
   plant(
     "offered-before-pending",
     "a worker is brought new jobs while older ones are pending",
-    WORKER,
+    BELLS,
     [
       "select not exists (select from queue.ready as token where token.queue_id = line.id)",
       "select true",
@@ -57,7 +58,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
   plant(
     "bell-never-brings-again",
     "a bell that was armed while jobs were pending never brings one",
-    WORKER,
+    BELLS,
     ["if p_channel is not null then", "if false then"],
     [sqlTest("offers")],
   ),
@@ -85,14 +86,14 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
   plant(
     "offer-never-confirmed",
     "a job that kills its workers is never charged, because its lease stays an offer",
-    migration("lease"),
+    migration("extend"),
     [", is_offered = false", ""],
     [sqlTest("offers"), PROPERTY],
   ),
   plant(
     "offer-forgotten",
     "after an outage a job is given back that is on its way to the worker, and runs twice",
-    WORKER,
+    migration("own_leases"),
     ["and not lease.is_handed_over and not lease.is_offered", "and not lease.is_handed_over"],
     [sqlTest("offers"), PROPERTY],
   ),
@@ -172,7 +173,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
   plant(
     "armed-after-sign-out",
     "a call that comes after the sign-out arms bells for nobody",
-    WORKER,
+    BELLS,
     [
       "if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then",
       "if false then",
@@ -189,7 +190,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
   plant(
     "old-snapshot-cannot-ring",
     "an enqueue in repeatable read fails because a bell that it sees has rung meanwhile",
-    ENQUEUE,
+    migration("wake"),
     ["current_setting('transaction_isolation') <> 'read committed'", "false"],
     [sqlTest("bells")],
   ),

@@ -1,10 +1,9 @@
 import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant.ts";
 
-const LEASE = migration("lease");
 const SETTLE = migration("settle");
 const VERDICT = migration("verdict");
-const WORKER = migration("worker");
 const CONTRACT = migration("contract");
+const EXTEND = migration("extend");
 
 /** One way to end an attempt that asks for the job and not for the lease. */
 function unfenced(outcome: string): Mutant {
@@ -91,7 +90,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   plant(
     "extend-goes-on-after-loss",
     "a worker is told that its lease is alive though it was lost",
-    LEASE,
+    EXTEND,
     ["from unnest(v_alive) as alive (id)", "from unnest(p_lease_ids) as alive (id)"],
     [race("fence")],
   ),
@@ -100,7 +99,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     bug: "a worker can extend the leases of another",
     edits: [
       {
-        file: LEASE,
+        file: EXTEND,
         from: "where lease.id = any (p_lease_ids) and lease.worker_id = p_worker",
         to: "where lease.id = any (p_lease_ids)",
         every: true,
@@ -111,21 +110,21 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   plant(
     "extend-shortens",
     "a late extension cuts a lease short",
-    LEASE,
+    EXTEND,
     ["greatest(lease.expires_at, v_expires_at)", "v_expires_at"],
     [sqlTest("extend")],
   ),
   plant(
     "unfenced-progress",
     "a worker that lost its lease still writes progress",
-    WORKER,
+    migration("progress"),
     ["if not found or exists (", "if false and exists ("],
     [race("fence")],
   ),
   plant(
     "release-of-others",
     "a worker that forgets its leases gives back those of all",
-    WORKER,
+    migration("own_leases"),
     [
       "where lease.id = any (p_lease_ids) and lease.worker_id = p_worker and",
       "where lease.id = any (p_lease_ids) and",

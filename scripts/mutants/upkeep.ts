@@ -2,8 +2,8 @@ import { type Mutant, migration, PROPERTY, plant, race, sqlTest } from "./mutant
 
 const RESCUE = migration("rescue");
 const DEPENDENCIES = migration("dependencies");
-const OPERATE = migration("operate");
 const CONTRACT = migration("contract");
+const DEAD_LETTERS = migration("dead_letters");
 
 /** Bugs in the rescuer, the sweep, retention, dependencies and what operators do. */
 export const UPKEEP_MUTANTS: readonly Mutant[] = [
@@ -122,7 +122,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
   plant(
     "redrive-without-budget",
     "a redriven job has no attempts left",
-    OPERATE,
+    DEAD_LETTERS,
     [
       "perform queue.put_ready(v_dead.job_id, 0::smallint);",
       "perform queue.put_ready(v_dead.job_id, v_dead.attempts);",
@@ -132,7 +132,7 @@ export const UPKEEP_MUTANTS: readonly Mutant[] = [
   plant(
     "dry-run-acts",
     "a dry run redrives",
-    OPERATE,
+    DEAD_LETTERS,
     [
       "    if not coalesce(p_dry_run, false) then\n      -- Whoever",
       "    if true then\n      -- Whoever",

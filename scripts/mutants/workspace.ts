@@ -6,7 +6,10 @@ import type { Edit } from "./mutant.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** All that tests need; packages are linked. */
-const COPIED = ["src", "tests", "scripts", "supabase", "examples", "package.json", "tsconfig.json"];
+const COPIED = [
+  ..."src tests scripts supabase examples docs package.json tsconfig.json".split(" "),
+  ..."README.md CONTRIBUTING.md bench/README.md".split(" "),
+];
 const MIGRATIONS = "supabase/migrations/";
 
 /** A copy of the repository in which bugs may be planted. */

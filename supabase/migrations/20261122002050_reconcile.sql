@@ -9,36 +9,25 @@ language sql
 stable
 set search_path = pg_temp
 as $$
-  select part.name, part.highest, part.given
-  from (
-    select 'queue.job_ids', (select max(job.id) from queue.jobs as job), case when ids.is_called then ids.last_value else 0 end
-    from queue.job_ids as ids
-    union all
+  select part.name, part.highest, coalesce(known.last_value, 0)
+  from (values
+    ('queue.job_ids', (select max(job.id) from queue.jobs as job)),
     -- Of the runs the newest: there is no index by lease.
-    select 'queue.lease_ids', greatest(
+    ('queue.lease_ids', greatest(
       (select max(lease.id) from queue.leases as lease),
       (select max(newest.lease_id) from (
         select run.lease_id from queue.runs as run order by run.job_id desc limit 10000
       ) as newest)
-    ), case when ids.is_called then ids.last_value else 0 end
-    from queue.lease_ids as ids
-    union all
-    select 'queue.types_id_seq', (select max(type.id) from queue.types as type), case when ids.is_called then ids.last_value else 0 end
-    from queue.types_id_seq as ids
-    union all
-    select 'queue.queues_id_seq', (select max(line.id) from queue.queues as line), case when ids.is_called then ids.last_value else 0 end
-    from queue.queues_id_seq as ids
-    union all
-    select 'queue.tenants_id_seq', (select max(tenant.id) from queue.tenants as tenant), case when ids.is_called then ids.last_value else 0 end
-    from queue.tenants_id_seq as ids
-    union all
-    select 'queue.workers_id_seq', (select max(worker.id) from queue.workers as worker), case when ids.is_called then ids.last_value else 0 end
-    from queue.workers_id_seq as ids
-    union all
-    select 'queue.audit_id_seq', (select max(act.id) from queue.audit as act), case when ids.is_called then ids.last_value else 0 end
-    from queue.audit_id_seq as ids
-  ) as part (name, highest, given)
-  where part.highest > part.given;
+    )),
+    ('queue.types_id_seq', (select max(type.id) from queue.types as type)),
+    ('queue.queues_id_seq', (select max(line.id) from queue.queues as line)),
+    ('queue.tenants_id_seq', (select max(tenant.id) from queue.tenants as tenant)),
+    ('queue.workers_id_seq', (select max(worker.id) from queue.workers as worker)),
+    ('queue.audit_id_seq', (select max(act.id) from queue.audit as act))
+  ) as part (name, highest)
+  -- A sequence that gave out nothing yet has no last value.
+  join pg_catalog.pg_sequences as known on known.schemaname || '.' || known.sequencename = part.name
+  where part.highest > coalesce(known.last_value, 0);
 $$;
 comment on function queue.sequences_behind is 'Sequences that lie behind the highest number in use, and would give it out again.';
 

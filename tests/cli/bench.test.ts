@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { spreadOf } from "../../src/cli/bench/figures.ts";
 import { resolveDatabase } from "../../src/embedded/resolve-database.ts";
+import { assertShape, documented } from "../docs/documented.ts";
 import { connect, withDatabaseName } from "../support/connect.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { launchPgBouncer, pgbouncerMissing, startPgBouncer } from "../support/pgbouncer.ts";
@@ -91,6 +92,7 @@ describeOnEachServer(
       assert.equal(run.code, 0, run.err);
       assert.equal(run.err, "");
       const report = run.json<Report>();
+      assertShape(report, await documented("docs/cli.md", "database"));
       assert.deepEqual(Object.keys(report), [
         "database",
         "server",

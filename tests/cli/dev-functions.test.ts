@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
 import { isAlive } from "../../src/embedded/process-alive.ts";
+import { assertEvents } from "../docs/documented.ts";
 import { makeProject, type Project } from "../local/project.ts";
 import { eventually } from "../support/eventually.ts";
 import { spawnScript } from "../support/processes.ts";
@@ -158,6 +159,7 @@ describeWithDatabase(
       assert.deepEqual(ready?.functions, ["greet-warmly", "queue-worker"]);
       assert.match(ready?.functions_url ?? "", /^http:\/\/127\.0\.0\.1:\d+\/functions\/v1$/);
       assert.match(String(keys?.["secret_key"]), /^sb_secret_[\w-]{32}$/);
+      await assertEvents(events, ["ready", "attempt", "summary"]);
     });
 
     it("says what is missing when there is nothing to do", async () => {
@@ -214,6 +216,9 @@ it("dev with functions alone makes a local Postgres that rings them, and stops c
     dev.signal("SIGINT");
 
     assert.deepEqual(await dev.exited, { code: 0, signal: null }, dev.output());
+    const lines = dev.output().split("\n");
+    const events = lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    await assertEvents(events, ["ready"]);
   } finally {
     await dev.kill();
     await project.remove();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { shares } from "../../src/cli/live/run-worker.ts";
+import { assertEvents } from "../docs/documented.ts";
 import { spawnScript } from "../support/processes.ts";
 import { describeWithDatabase } from "../support/suite.ts";
 import { APP, type CliRun, type CliWorld, cli, MAIN } from "./run.ts";
@@ -61,6 +62,7 @@ describeWithDatabase("millrace work", (context) => {
       events.map((one) => one.event),
       ["ready", "attempt", "attempt", "stopped"],
     );
+    await assertEvents(events, ["attempt", "stopped"]);
     const [first, second] = events.filter((one) => one.event === "attempt");
     assert.deepEqual(
       [first?.id, first?.attempt, first?.outcome, first?.error],

@@ -6,6 +6,8 @@ import { fromPg } from "../../src/db/pg.ts";
 import { connect, fromPostgresJs } from "../../src/db/postgres-js.ts";
 import type { Sql } from "../../src/db/sql.ts";
 import { createQueue, defineJob, type Queue } from "../../src/index.ts";
+import { fakeClock } from "../core/fake-clock.ts";
+import { eventually } from "../support/eventually.ts";
 import { startFaultyProxy } from "../support/faulty-proxy.ts";
 import { describeWithDatabase } from "../support/suite.ts";
 
@@ -108,21 +110,46 @@ describeWithDatabase("calls that get no answer", (context) => {
   });
 
   it("say of a job that was never sent that it was not", async () => {
-    const deaf: Sql = { ...sql, query: () => new Promise(() => undefined) };
-    const silent = createQueue({ sql: deaf });
+    let sent = 0;
+    const deaf: Sql = {
+      ...sql,
+      query() {
+        sent += 1;
+        return new Promise(() => undefined);
+      },
+    };
+    const clock = fakeClock();
+    const silent = createQueue({ sql: deaf, clock });
     const codes: string[] = [];
-    for (let n = 0; n < 6; n += 1) {
+    const enqueue = (timeoutMs: number): void =>
       void silent
-        .enqueue(plain, {}, { timeoutMs: n < 4 ? 1_500 : 400 })
-        .catch((error: { code: string }) => codes.push(error.code));
-      await new Promise((resolve) => setTimeout(resolve, 150));
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+        .enqueue(plain, {}, { timeoutMs })
+        .catch((error: { code: string }) => codes.push(`${timeoutMs} ${error.code}`));
     // Four calls at a time.
+    for (const timeoutMs of [1_501, 1_502, 1_503, 1_504]) {
+      const before = sent;
+      enqueue(timeoutMs);
+      await eventually(() => sent === before + 1);
+      clock.advance(150);
+    }
+    for (const timeoutMs of [401, 402]) {
+      enqueue(timeoutMs);
+      await eventually(() => clock.waits.includes(timeoutMs));
+      clock.advance(150);
+    }
+    assert.deepEqual(codes, []);
+    clock.advance(1_500);
+
+    await eventually(() => codes.length === 6);
     assert.deepEqual(codes, [
-      ...Array(2).fill("DATABASE_UNREACHABLE"),
-      ...Array(4).fill("DATABASE_TIMEOUT"),
+      "401 DATABASE_UNREACHABLE",
+      "402 DATABASE_UNREACHABLE",
+      "1501 DATABASE_TIMEOUT",
+      "1502 DATABASE_TIMEOUT",
+      "1503 DATABASE_TIMEOUT",
+      "1504 DATABASE_TIMEOUT",
     ]);
+    assert.equal(sent, 4);
   });
 });
 
@@ -157,5 +184,5 @@ describeWithDatabase(
       });
     }
   },
-  { pooler: false },
+  { pooler: false, atOnce: "tests" },
 );

@@ -14,6 +14,7 @@ import {
 } from "../../src/index.ts";
 import { plannedFailure, type Sighting, sight, signatureOf } from "../support/identity.ts";
 import { openJournal } from "../support/journal.ts";
+import { startSoon } from "../support/start-soon.ts";
 import { BULK, PAIRS, type Plan, WORK } from "./plan.ts";
 
 // As the command line does, and as docs/cli.md advises.
@@ -104,20 +105,7 @@ function makeWorker(): Worker {
   });
 }
 
-/** The database may be away when a worker starts: then it is for the process to try again. */
-async function startSoon(): Promise<Worker> {
-  for (;;) {
-    const worker = makeWorker();
-    try {
-      await worker.start();
-      return worker;
-    } catch {
-      await delay(200);
-    }
-  }
-}
-
-const worker = await startSoon();
+const worker = await startSoon(makeWorker);
 console.log("ready");
 process.once("SIGTERM", () => {
   void worker.stop().then(async () => {

@@ -1,6 +1,8 @@
 /** What each kind of replication may lose, on two servers: docs/failover.md quotes the figures. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { splitStatements } from "../../src/db/split-statements.ts";
+import { blocksOf } from "../docs/blocks.ts";
 import { connect, type TestSql } from "../support/connect.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
@@ -126,14 +128,37 @@ describe("a failover to a synchronous standby", { skip }, () => {
   let pair: Pair;
   before(async () => {
     pair = await startPair();
+    await waitForStandby();
+  });
+  after(() => stopPair(pair));
+
+  /** From now on a commit waits for the standby. */
+  async function waitForStandby(): Promise<void> {
     await pair.db.superSql`alter system set synchronous_standby_names = '*'`;
     await pair.db.superSql`select pg_reload_conf()`;
     await eventually(async () => {
       const [copy] = await pair.db.superSql`select sync_state from pg_stat_replication`;
       return copy?.["sync_state"] === "sync";
     });
-  });
-  after(() => stopPair(pair));
+  }
+
+  /** Enqueues a job while the standby is away; resolves when that waits, with what ends the wait. */
+  async function enqueueInVain(): Promise<{ isAcknowledged(): boolean; end: Promise<void> }> {
+    const hung = pair.db.connect({ max: 1 });
+    let isAcknowledged = false;
+    const end = hung`select public.enqueue_job('kept')`.then(
+      () => {
+        isAcknowledged = true;
+      },
+      () => undefined,
+    );
+    await eventually(async () => {
+      const waiting = await pair.db
+        .superSql`select from pg_stat_activity where wait_event = 'SyncRep'`;
+      return waiting.length > 0;
+    });
+    return { isAcknowledged: () => isAcknowledged, end };
+  }
 
   it("shows at once on the standby what was acknowledged with remote_apply", async () => {
     const { db, copy } = pair;
@@ -148,44 +173,51 @@ describe("a failover to a synchronous standby", { skip }, () => {
     }
   });
 
+  it("is given up as docs/failover.md says: then jobs are acknowledged again", async () => {
+    const { standby, db } = pair;
+    const [giveUp] = await blocksOf("docs/failover.md", "sql");
+    await standby.halt("immediate");
+    const late = await enqueueInVain();
+    assert.equal(late.isAcknowledged(), false);
+
+    // As psql sends them: ALTER SYSTEM must not stand in a transaction.
+    for (const statement of splitStatements(giveUp?.code ?? "")) {
+      await db.superSql.unsafe(statement);
+    }
+    await late.end;
+
+    assert.equal(late.isAcknowledged(), true);
+    await standby.start();
+    await waitForStandby();
+  });
+
   it("loses nothing that was acknowledged; without the standby nothing is acknowledged, and health says so", async (t) => {
     const { primary, standby, db, copy } = pair;
     const kept = await enqueue(db.sql, 20);
     const ended = await run(db.sql, 5);
 
     await standby.halt("immediate");
-    const hung = db.connect({ max: 1 });
-    let isAcknowledged = false;
-    const late = hung`select public.enqueue_job('kept')`.then(
-      () => {
-        isAcknowledged = true;
-      },
-      () => undefined,
-    );
+    const late = await enqueueInVain();
     // Commits of this session wait for nobody: it looks, and moves the clock.
     const looker = connect(db.superUrl, {
       max: 1,
       connection: { synchronous_commit: "local" },
     });
     try {
-      await eventually(async () => {
-        const waiting = await looker`select from pg_stat_activity where wait_event = 'SyncRep'`;
-        return waiting.length > 0;
-      });
       await looker`update test.clock set skew = skew + interval '6 seconds'`;
       const [health] = await looker<{ codes: string[] }[]>`
         select array(select problem ->> 'code' from jsonb_array_elements(public.queue_health() -> 'problems') as problem) as codes`;
       assert.ok(health?.codes.includes("replication_stalled"), String(health?.codes));
-      assert.equal(isAcknowledged, false);
+      assert.equal(late.isAcknowledged(), false);
     } finally {
       await looker.end({ timeout: 1 });
     }
     await primary.stop();
-    await late;
+    await late.end;
     await standby.start();
     await standby.promote();
 
-    assert.equal(isAcknowledged, false);
+    assert.equal(late.isAcknowledged(), false);
     assert.deepEqual(
       await statuses(copy, kept),
       kept.map((id) => (ended.includes(id) ? "completed" : "pending")),

@@ -1,11 +1,11 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   type LocalPostgres,
   type LocalPostgresOptions,
   startLocalPostgres,
 } from "../../src/embedded/start-local-postgres.ts";
+import { placeOfClusters } from "../support/places.ts";
 
 /** A folder for local servers; whatever was started in it is stopped and removed in the end. */
 export interface ServerFolder {
@@ -16,7 +16,7 @@ export interface ServerFolder {
 
 /** The name lets the test runner remove it, should this process be killed. */
 export async function serverFolder(): Promise<ServerFolder> {
-  const path = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-`));
+  const path = await mkdtemp(join(await placeOfClusters(), `millrace-test-${process.pid}-`));
   await chmod(path, 0o711);
   const started: LocalPostgres[] = [];
   return {

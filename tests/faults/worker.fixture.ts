@@ -1,10 +1,10 @@
 /** A worker process of the fault campaign, on Node or Deno, over one of the ways to connect. */
 import { randomUUID } from "node:crypto";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
 import { connect, isDriverFault } from "../../src/db/postgres-js.ts";
 import { consoleLogger, createWorker, type Worker } from "../../src/index.ts";
 import { openJournal } from "../support/journal.ts";
+import { startSoon } from "../support/start-soon.ts";
 import { makeHandlers, makeLastHandler } from "./handlers.ts";
 import { lastType, PAIRS, SLOTS } from "./plan.ts";
 
@@ -64,19 +64,6 @@ function makeWorker(): Worker {
   });
 }
 
-/** The database may be away when a worker starts: then it is for the process to try again. */
-async function startSoon(): Promise<Worker> {
-  for (;;) {
-    const worker = makeWorker();
-    try {
-      await worker.start();
-      return worker;
-    } catch {
-      await delay(200);
-    }
-  }
-}
-
 let worker: Worker | undefined;
 let isEnding = false;
 process.once("SIGTERM", () => {
@@ -91,6 +78,6 @@ async function end(ending: Worker): Promise<void> {
   process.exit(0);
 }
 
-worker = await startSoon();
+worker = await startSoon(makeWorker);
 console.log("ready");
 if (isEnding) await end(worker);

@@ -53,6 +53,16 @@ async function outcome(race: Race, id: string): Promise<string> {
   return row.status;
 }
 
+/** Ann's open transaction makes the race's type; another type is known, which is the answer. */
+async function holdName(race: Race): Promise<string> {
+  const known = `${race.type}-known`;
+  await enqueue(race.db.sql, known);
+  await claimAll(race.eve, [known]);
+  await race.ann`begin`;
+  await enqueue(race.ann, race.type);
+  return known;
+}
+
 /** What ann's open transaction makes first, and what bob enqueues beside it. */
 const HELD: readonly { readonly what: string; ann: Given & { type?: string }; bob: Given }[] = [
   { what: "a type", ann: {}, bob: {} },
@@ -145,11 +155,7 @@ describeOnEachServer("a name that an open transaction is making", (context) => {
 
   it("calls for many bring all of their jobs, with their parents", () =>
     withRace(context.db, async (race) => {
-      const known = `${race.type}-known`;
-      await enqueue(race.db.sql, known);
-      await claimAll(race.eve, [known]);
-      await race.ann`begin`;
-      await enqueue(race.ann, race.type);
+      const known = await holdName(race);
 
       const many = await race.bob<{ id: string; outcome: string }[]>`
         select id::text, outcome from public.enqueue_jobs(${JSON.stringify([
@@ -197,11 +203,7 @@ describeOnEachServer("a name that an open transaction is making", (context) => {
 
   it("its jobs can be parents, cancelled, retried and found by their key", () =>
     withRace(context.db, async (race) => {
-      const known = `${race.type}-known`;
-      await enqueue(race.db.sql, known);
-      await claimAll(race.eve, [known]);
-      await race.ann`begin`;
-      await enqueue(race.ann, race.type);
+      const known = await holdName(race);
       const [parent, later, gone, back, keyed] = [
         await enqueue(race.bob, race.type, { payload: "parent" }),
         await enqueue(race.bob, race.type, { payload: "later", at: "2999-01-01" }),

@@ -19,7 +19,7 @@ const FILES: readonly (readonly [string, string])[] = [
   ["worker/d", "  beforeEach(() => undefined);"],
 ];
 
-it("small files of a folder share an entry, not those with outer hooks, nor what looks at processes", async (t) => {
+it("small files of a folder share an entry, not those with outer hooks, nor what looks at processes; those that take long come first", async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "millrace-entries-test-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const paths = FILES.map(([name]) => join(folder, `${name}.test.ts`));
@@ -40,12 +40,12 @@ it("small files of a folder share an entry, not those with outer hooks, nor what
     }),
   );
   assert.deepEqual(held, [
+    ["worker/c", "worker/d"],
     ["edge/one"],
     ["edge/two"],
     ["sql/a", "sql/b"],
     ["sql/hooks"],
     ["sql/large"],
-    ["worker/c", "worker/d"],
   ]);
   const shared = entries.files.filter((file) => !paths.includes(file));
   await entries.remove();

@@ -31,7 +31,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.epoch_ms() queue.expire_dead_letters() queue.expiry_mark queue.extend_partitions() queue.fetched() queue.find_dead()
     queue.find_unreadable() queue.fingerprint() queue.follow_clock() queue.generation_key() queue.generation_mark
     queue.grant_access() queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work()
-    queue.has_open_jobs() queue.held_parents() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.install_cron()
+    queue.has_open_jobs() queue.held_parents() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.ids_of_names() queue.install_cron()
     queue.intern_all() queue.intern_names() queue.intern_queue() queue.intern_tenant() queue.intern_type()
     queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
     queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()

@@ -1,10 +1,10 @@
 import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { findPostmaster } from "../../src/embedded/postmaster-file.ts";
 import { isAlive } from "../../src/embedded/process-alive.ts";
 import { startLocalPostgres } from "../../src/embedded/start-local-postgres.ts";
 import { DEBIAN_15 } from "./majors.ts";
+import { PLACES, placeOfClusters } from "./places.ts";
 import { prepareCluster, SUPERUSER } from "./prepare-cluster.ts";
 
 /** A prepared cluster; plain data, so that it can be handed to another process. */
@@ -33,7 +33,7 @@ export async function startTestServer(
   major: number,
   settings: Readonly<Record<string, string | number | boolean>> = {},
 ): Promise<OwnServer> {
-  const folder = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-`));
+  const folder = await mkdtemp(join(await placeOfClusters(), `millrace-test-${process.pid}-`));
   await chmod(folder, 0o711);
   const base = {
     dataDir: join(folder, "data"),
@@ -72,10 +72,14 @@ export async function startTestServer(
 
 /** Ends servers and removes folders of earlier test runs that were killed. */
 export async function removeLeftovers(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    const owner = FOLDER.exec(name)?.[1];
+  const folders = await Promise.all(
+    PLACES.map(async (place) =>
+      (await readdir(place).catch(() => [])).map((name) => join(place, name)),
+    ),
+  );
+  for (const folder of folders.flat()) {
+    const owner = FOLDER.exec(basename(folder))?.[1];
     if (owner === undefined || isAlive(Number(owner))) continue;
-    const folder = join(tmpdir(), name);
     const postmaster = await findPostmaster(join(folder, "data", "cluster")).catch(() => undefined);
     try {
       if (postmaster) process.kill(postmaster.pid, "SIGQUIT");

@@ -1,5 +1,4 @@
 import { chmod, chown, mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { serverAccount } from "../../src/embedded/account.ts";
 import { freePort } from "../../src/embedded/free-port.ts";
@@ -7,6 +6,7 @@ import { runProgram } from "../../src/embedded/run-program.ts";
 import { connect, type TestSql } from "./connect.ts";
 import { eventually } from "./eventually.ts";
 import { DEBIAN_15 } from "./majors.ts";
+import { placeOfClusters } from "./places.ts";
 import type { TestServer } from "./server.ts";
 
 /** A streaming copy of another cluster (Debian's Postgres 15), of which it takes over when it is promoted. */
@@ -30,7 +30,9 @@ export interface Standby extends TestServer {
  */
 export async function startStandby(primary: TestServer): Promise<Standby> {
   const account = await serverAccount();
-  const folder = await mkdtemp(join(tmpdir(), `millrace-test-${process.pid}-standby-`));
+  const folder = await mkdtemp(
+    join(await placeOfClusters(), `millrace-test-${process.pid}-standby-`),
+  );
   // As in the folders of other test servers, so that what a killed run leaves is found and removed.
   const data = join(folder, "data", "cluster");
   const port = await freePort();

@@ -23,6 +23,11 @@ export interface SuiteOptions {
    * LISTEN, session settings, a backend's process id. @default true
    */
   readonly pooler?: boolean;
+  /**
+   * For suites that mostly wait: whether they run on all versions at the same time, or even all of their tests do, each with workers and
+   * types of its own. @default one after the other
+   */
+  readonly atOnce?: "versions" | "tests";
 }
 
 const NEWEST = MAJORS[0] ?? 18;
@@ -45,10 +50,14 @@ export function describeOnEachServer(
     describeOn(NEWEST, `${name} (Postgres ${NEWEST} through PgBouncer)`, skip, suite, options);
     return;
   }
-  for (const major of majors) {
-    const skip = missingMajor(major) ?? false;
-    describeOn(major, `${name} (Postgres ${major})`, skip, suite, options);
-  }
+  const onEach = (): void => {
+    for (const major of majors) {
+      const skip = missingMajor(major) ?? false;
+      describeOn(major, `${name} (Postgres ${major})`, skip, suite, options);
+    }
+  };
+  if (options.atOnce && majors.length > 1) describe(name, { concurrency: true }, onEach);
+  else onEach();
 }
 
 /** The same on the newest version alone, for what does not depend on the version. */
@@ -77,7 +86,7 @@ function describeOn(
   suite: (context: SuiteContext) => void,
   options: SuiteOptions,
 ): void {
-  describe(name, { skip }, () => {
+  describe(name, { skip, concurrency: options.atOnce === "tests" }, () => {
     let db: TestDatabase | undefined;
     before(async () => {
       db = await makeDatabase(major, options);

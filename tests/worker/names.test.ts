@@ -167,5 +167,5 @@ describeOnEachServer(
       assert.ok(first < second + 50, `first ${first} ms, second ${second} ms`);
     });
   },
-  { pooler: false },
+  { pooler: false, atOnce: "versions" },
 );

@@ -16,7 +16,7 @@ import { describeOnEachServer } from "../support/suite.ts";
 
 const JOBS = 5;
 /** Longer than the lease, which is a second. */
-const HELD = "select pg_sleep(3)";
+const HELD = "select pg_sleep(2)";
 
 describeOnEachServer(
   "handlers that use up all connections of their pool for longer than a lease",
@@ -76,44 +76,48 @@ describeOnEachServer(
   },
 );
 
-describeOnEachServer("a worker that can't have a connection of its own", (context) => {
-  const addresses: Readonly<Record<string, () => string>> = {
-    "nobody answers": () => "postgres://127.0.0.1:1/none",
-    "it is refused": () => {
-      const url = new URL(context.db.url);
-      url.password = "wrong";
-      return url.href;
-    },
-  };
-  for (const [why, address] of Object.entries(addresses)) {
-    it(`keeps its leases by the shared ones, and says so once, when ${why}`, async () => {
-      const shared = connect(context.db.url);
-      const warnings: string[] = [];
-      const logger: Logger = { ...silentLogger, warn: (name) => void warnings.push(name) };
-      const job = defineJob("shared");
-      const refused = connect(address());
-      const worker = createWorker({
-        sql: { ...shared, dedicated: () => refused },
-        handlers: [
-          implement(job, async () => {
-            await shared.query("select pg_sleep(3)");
-          }),
-        ],
-        leaseMs: 1_000,
-        logger,
+describeOnEachServer(
+  "a worker that can't have a connection of its own",
+  (context) => {
+    const addresses: Readonly<Record<string, () => string>> = {
+      "nobody answers": () => "postgres://127.0.0.1:1/none",
+      "it is refused": () => {
+        const url = new URL(context.db.url);
+        url.password = "wrong";
+        return url.href;
+      },
+    };
+    for (const [why, address] of Object.entries(addresses)) {
+      it(`keeps its leases by the shared ones, and says so once, when ${why}`, async () => {
+        const shared = connect(context.db.url);
+        const warnings: string[] = [];
+        const logger: Logger = { ...silentLogger, warn: (name) => void warnings.push(name) };
+        const job = defineJob(`shared.${why.replaceAll(" ", "-")}`);
+        const refused = connect(address());
+        const worker = createWorker({
+          sql: { ...shared, dedicated: () => refused },
+          handlers: [
+            implement(job, async () => {
+              await shared.query(HELD);
+            }),
+          ],
+          leaseMs: 1_000,
+          logger,
+        });
+        const queue = createQueue({ sql: shared });
+        try {
+          await worker.start();
+          const one = await queue.enqueue(job, {});
+          await one.result();
+          assert.equal((await queue.get(one)).attempts, 1);
+          await eventually(() => warnings.length > 0);
+          assert.deepEqual(warnings, ["worker.lifeline_failed"]);
+        } finally {
+          await worker.stop();
+          await shared.close();
+        }
       });
-      const queue = createQueue({ sql: shared });
-      try {
-        await worker.start();
-        const one = await queue.enqueue(job, {});
-        await one.result();
-        assert.equal((await queue.get(one)).attempts, 1);
-        await eventually(() => warnings.length > 0);
-        assert.deepEqual(warnings, ["worker.lifeline_failed"]);
-      } finally {
-        await worker.stop();
-        await shared.close();
-      }
-    });
-  }
-});
+    }
+  },
+  { atOnce: "tests" },
+);

@@ -118,5 +118,5 @@ describeWithDatabase(
       });
     }
   },
-  { pooler: false },
+  { pooler: false, atOnce: "tests" },
 );
