@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { splitStatements } from "../../src/db/split-statements.ts";
 import { blocksOf } from "../docs/blocks.ts";
+import { advance, registerWorker } from "../sql/worker-calls.ts";
 import { connect, type TestSql } from "../support/connect.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
@@ -63,6 +64,18 @@ async function run(sql: TestSql, count: number): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
+/** So many jobs, each under a lease of its own. */
+async function claimOneByOne(sql: TestSql, worker: number, count: number) {
+  const held: { id: string; lease: string }[] = [];
+  for (let n = 0; n < count; n += 1) {
+    await sql`select public.enqueue_job('whole')`;
+    const { jobs } = await advance(sql, worker, { limit: 1, types: ["whole"] });
+    const [lease = "", id = ""] = jobs[0] ?? [];
+    held.push({ id, lease });
+  }
+  return held;
+}
+
 async function reconciled(sql: TestSql): Promise<unknown> {
   const [row] = await sql`select queue.reconcile() as found`;
   return row?.["found"];
@@ -80,11 +93,16 @@ describe("a failover to an asynchronous standby", { skip }, () => {
     const kept = await enqueue(db.sql, 20);
     const [held] = await db.sql<{ id: string; lease: string }[]>`
       select id::text, lease_id::text as lease from public.get_next_job('survivor', '{kept}', 1)`;
+    const worker = await registerWorker(db.sql, "long-lived");
+    await db.sql`select queue.intern_type('whole')`;
     await standby.caughtUp();
 
     await standby.halt();
     const unheard = await enqueue(db.sql, 30);
     const ended = await run(db.sql, 5);
+    // More than the ids that a sequence logs ahead.
+    const before = await claimOneByOne(db.sql, worker, 40);
+    const others = await Promise.all(["b", "c"].map((name) => registerWorker(db.sql, name)));
     await primary.stop();
     await standby.start();
     await standby.promote();
@@ -101,6 +119,27 @@ describe("a failover to an asynchronous standby", { skip }, () => {
     const [told] = await copy`
       select public.complete_job(${held?.id ?? ""}, null, ${held?.lease ?? ""}::bigint) as done`;
     assert.equal(told?.["done"], true);
+    // What it claimed afterwards is nobody's now: no lease of that time means another job, no worker's number another worker.
+    const after = await claimOneByOne(copy, worker, 40);
+    const settled = await advance(copy, worker, {
+      whole: before.map(({ lease }) => ({ lease, ms: [5] })),
+    });
+    assert.deepEqual(
+      settled.lost,
+      before.map(({ lease }) => lease),
+    );
+    assert.deepEqual(
+      await statuses(
+        copy,
+        after.map(({ id }) => id),
+      ),
+      after.map(() => "processing"),
+    );
+    assert.ok(!others.includes(await registerWorker(copy, "d")));
+    const own = await advance(copy, worker, {
+      whole: after.map(({ lease }) => ({ lease, ms: [5] })),
+    });
+    assert.equal(own.lost, null);
     const fresh = await enqueue(copy, 40);
     assert.deepEqual(
       fresh.filter((id) => unheard.includes(id)),
