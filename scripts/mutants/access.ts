@@ -11,6 +11,13 @@ const REALTIME = migration("realtime");
 /** Bugs in who may do what. */
 export const ACCESS_MUTANTS: readonly Mutant[] = [
   plant(
+    "hand-granted-roles-forgotten",
+    "roles that were let in by hand lose what a migration makes anew",
+    ACCESS,
+    ["    perform queue.grant_operator(v_role);\n  end loop", "    null;\n  end loop"],
+    [sqlTest("access")],
+  ),
+  plant(
     "rls-off",
     "row level security is off",
     ACCESS,

@@ -7,6 +7,13 @@ function workerTest(name: string): string {
 /** Bugs in the library and its worker. */
 export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
   plant(
+    "newer-schema-stops-older-workers",
+    "once a database is migrated no worker of the version before can start",
+    "src/db/schema-version.ts",
+    ["(await stillServes(db, signal))", "false"],
+    [workerTest("outages")],
+  ),
+  plant(
     "effect-outside-transaction",
     "commitWith completes the job on another connection than the handler's writes",
     "src/worker/job-context.ts",

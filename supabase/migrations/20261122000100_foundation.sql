@@ -47,7 +47,19 @@ as $$
   select 1;
 $$;
 comment on function queue.schema_version is
-  'Version of this schema; a library refuses to work with one it does not know.';
+  'Version of this schema; a library refuses to work with one that is older than it needs.';
+
+create function queue.serves_version()
+returns integer
+language sql
+immutable
+parallel safe
+set search_path = pg_temp
+as $$
+  select 1;
+$$;
+comment on function queue.serves_version is
+  'The oldest version whose libraries this schema still serves: they go on, and start, after the migration, until all are replaced.';
 
 create function queue.priority_rank(p_name text)
 returns smallint

@@ -31,7 +31,7 @@ as $$
 begin
   execute format('grant usage on schema queue to %I', p_role);
   execute format('grant execute on function
-    queue.schema_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.worker_names,
+    queue.schema_version, queue.serves_version, queue.clock, queue.enqueue_one, queue.enqueue_many, queue.enqueue_alike, queue.register_worker, queue.worker_names,
     queue.heartbeat_worker,
     queue.unregister_worker, queue.advance, queue.sweep_children, queue.extend_leases, queue.arm_bells, queue.pass_held_bells, queue.disarm_bells, queue.settle_one,
     queue.settle_by_job, queue.claim_rows, queue.cleanup, queue.report, queue.maintain, queue.drop_old_partitions, queue.job_outcome,
@@ -68,13 +68,34 @@ $$;
 comment on function queue.grant_operator is
   'Lets a role operate the queue: all of a worker, the operators'' functions, the views, and the settings. For RLS it needs BYPASSRLS, as service_role has.';
 
+-- A function that a migration drops and makes anew with other parameters has lost its grants. Roles that were let in by hand are known
+-- by rights that no migration takes away: workers may ask for the schema's version, operators change the settings. Not by anything in
+-- schema public, where projects give rights away by default.
 create function queue.grant_access()
 returns void
 language plpgsql
 volatile
 set search_path = pg_temp
 as $$
+declare
+  v_role name;
 begin
+  for v_role in
+    select role.rolname from pg_catalog.pg_proc as proc
+    cross join lateral aclexplode(proc.proacl) as acl
+    join pg_catalog.pg_roles as role on role.oid = acl.grantee
+    where proc.oid = 'queue.schema_version()'::regprocedure and acl.grantee <> proc.proowner
+  loop
+    perform queue.grant_worker(v_role);
+  end loop;
+  for v_role in
+    select role.rolname from pg_catalog.pg_class as class
+    cross join lateral aclexplode(class.relacl) as acl
+    join pg_catalog.pg_roles as role on role.oid = acl.grantee
+    where class.oid = 'queue.settings'::regclass and acl.privilege_type = 'UPDATE' and acl.grantee <> class.relowner
+  loop
+    perform queue.grant_operator(v_role);
+  end loop;
   if to_regrole('millrace_worker') is not null then
     perform queue.grant_worker('millrace_worker');
   end if;
@@ -112,7 +133,8 @@ begin
   end if;
 end;
 $$;
-comment on function queue.grant_access is 'Gives the roles of Supabase, and millrace_worker, what they may do; safe to call again.';
+comment on function queue.grant_access is
+  'Gives the roles of Supabase, millrace_worker and those let in by grant_worker and grant_operator what they may do; safe to call again.';
 
 -- A forced table needs a policy for its owner, and a policy names a role: it stays with the old one when the owner changes, and is missing
 -- where that role is not known. Takes ACCESS EXCLUSIVE on tables whose policy is wrong, and on no other.

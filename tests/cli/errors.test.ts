@@ -155,7 +155,12 @@ describeWithDatabase("millrace with a database or an application that is not rig
   const withVersion = async (version: number, look: () => Promise<void>): Promise<void> => {
     const set = (value: number): Promise<unknown> =>
       context.db.sql.unsafe(
-        `create or replace function queue.schema_version() returns integer language sql immutable parallel safe set search_path = pg_temp as $$ select ${value} $$`,
+        ["schema_version", "serves_version"]
+          .map(
+            (name) =>
+              `create or replace function queue.${name}() returns integer language sql immutable parallel safe set search_path = pg_temp as $$ select ${value} $$`,
+          )
+          .join(";"),
       );
     await set(version);
     try {

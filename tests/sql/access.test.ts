@@ -241,4 +241,41 @@ describeOnEachServer("a login of its own", (context) => {
     const job = await rigOf(db, sql).start("granted");
     assert.equal(job.attempt, 1);
   });
+
+  it("of another role keeps its rights over a migration that makes functions anew", async () => {
+    const { db } = context;
+    const [worker, operator] = ["worker", "operator"].map((name) => `${name}_of_${db.name}`);
+    assert.ok(worker && operator);
+    for (const role of [worker, operator]) await db.sql.unsafe(`create role ${role} nologin`);
+    await db.sql`select queue.grant_worker(${worker}), queue.grant_operator(${operator})`;
+    const may = async (role: string): Promise<boolean[]> => {
+      const [row] = await db.sql`
+        select array(select has_function_privilege(${role}, called::regproc, 'execute')
+          from unnest(array['queue.disarm_bells', 'public.resume_queue']) as called) as may`;
+      return row?.["may"];
+    };
+    const granted = [await may(worker), await may(operator)];
+
+    // As for changed parameters.
+    for (const name of ["queue.disarm_bells", "public.resume_queue"]) {
+      const [row] = await db.sql<{ text: string; args: string }[]>`
+        select pg_get_functiondef(f.oid) as text, pg_get_function_identity_arguments(f.oid) as args
+        from pg_proc as f where f.oid = ${name}::regproc`;
+      await db.sql.unsafe(`drop function ${name}(${row?.args}); ${row?.text};
+        revoke execute on function ${name} from public`);
+    }
+    const between = [await may(worker), await may(operator)];
+    await db.sql`select queue.grant_access()`;
+
+    const after = [await may(worker), await may(operator)];
+    assert.deepEqual(granted, [
+      [true, false],
+      [true, true],
+    ]);
+    assert.deepEqual(between, [
+      [false, false],
+      [false, false],
+    ]);
+    assert.deepEqual(after, granted);
+  });
 });

@@ -194,6 +194,7 @@ describeOnEachServer("of the functions, only these", (context) => {
         "queue.report",
         "queue.run_plan",
         "queue.schema_version",
+        "queue.serves_version",
         "queue.settle_by_job",
         "queue.settle_one",
         "queue.sweep_children",

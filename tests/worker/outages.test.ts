@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { it } from "node:test";
 import { connect } from "../../src/db/postgres-js.ts";
-import { createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
+import { createQueue, createWorker, defineJob, implement, silentLogger } from "../../src/index.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
@@ -151,6 +151,39 @@ describeWithDatabase("starting a worker", (context) => {
     });
     await sql.close();
     await empty.close();
+  });
+
+  it("starts on a newer schema as long as that one serves its version", async () => {
+    const db = await createTestDatabase(context.db.server);
+    const plant = (name: string, value: number) =>
+      db.sql.unsafe(
+        `create or replace function queue.${name}() returns integer language sql as 'select ${value}'`,
+      );
+    const sql = connect(db.url);
+    const make = () =>
+      createWorker({
+        sql,
+        handlers: [implement(task, () => "done")],
+        logger: silentLogger,
+      });
+    await plant("schema_version", 2);
+    const worker = make();
+
+    await worker.start();
+    const job = await createQueue({ sql }).enqueue(task, {});
+    const result = await job.result();
+    await worker.stop();
+    await plant("serves_version", 2);
+    const refused = assert.rejects(make().start(), {
+      code: "SCHEMA_VERSION",
+      found: 2,
+      hint: /Update/,
+    });
+
+    await refused;
+    assert.equal(result, "done");
+    await sql.close();
+    await db.close();
   });
 });
 

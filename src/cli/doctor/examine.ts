@@ -1,7 +1,7 @@
 import { NotAllowedError, SchemaVersionError } from "../../core/database-errors.ts";
 import { edgeStatus } from "../../db/inspect-edge.ts";
 import { type ServerFacts, serverFacts } from "../../db/inspect-server.ts";
-import { schemaVersion } from "../../db/schema-version.ts";
+import { SCHEMA_VERSION, schemaVersion, stillServes } from "../../db/schema-version.ts";
 import type { Sql } from "../../db/sql.ts";
 import { explainError } from "../explain-error.ts";
 import { checkCron, checkDoorbell, checkRings } from "./edge-checks.ts";
@@ -51,7 +51,8 @@ export async function examine(sql: Sql, stop: AbortSignal): Promise<Finding[]> {
   await check("schema", async () => {
     const version = await schemaVersion(sql);
     isInstalled = version !== null;
-    return checkSchemaVersion(version);
+    const isNewer = version !== null && version > SCHEMA_VERSION;
+    return checkSchemaVersion(version, isNewer && (await stillServes(sql)));
   });
   await check("migrations", () => checkMigrations(sql));
   if (!isInstalled) return findings;

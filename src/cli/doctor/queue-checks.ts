@@ -32,10 +32,16 @@ const WORKER_FUNCTIONS = [
 
 const MIGRATE = "millrace migrate up";
 
-export function checkSchemaVersion(version: number | null): Verdict {
+/** `isServed`: a newer schema still serves this version. */
+export function checkSchemaVersion(version: number | null, isServed: boolean): Verdict {
   if (version === SCHEMA_VERSION) return ok(`Schema version ${version}`);
   if (version === null) {
     return fault("The queue is not installed in this database", undefined, MIGRATE);
+  }
+  if (isServed) {
+    return ok(
+      `Schema version ${version}, which serves this program's version ${SCHEMA_VERSION} too`,
+    );
   }
   return version > SCHEMA_VERSION
     ? fault(
