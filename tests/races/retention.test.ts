@@ -161,6 +161,34 @@ describeOnEachServer("partitions that are due to go", (context) => {
       assert.ok(letter, "the dead letter outlives the partition");
     }));
 
+  it("are asked for a moment, and the longer the moment the rarer it comes: a two-thousandth of the time", () =>
+    withRace(context.db, async (race) => {
+      const { number } = await oldDeadJob(race);
+      await read(race.ann);
+      /** How long a try stood in everybody's way, and when the next one comes. */
+      const attempt = async (tries: number): Promise<{ ms: number; pauseMs: number }> => {
+        await race.eve`update queue.partitions set next_look_at = null`;
+        await race.eve`update queue.failures set tries = ${tries}`;
+        const start = Number(await context.db.now());
+        await dropOne(race.bob);
+        const [row] = await race.eve<{ at: Date }[]>`
+          select next_look_at as at from queue.partitions where number = ${number}`;
+        return {
+          ms: Number(await context.db.now()) - start,
+          pauseMs: Number(row?.at ?? 0) - start,
+        };
+      };
+
+      const [first, later, last] = [await attempt(0), await attempt(90), await attempt(10_000)];
+      await race.ann`commit`;
+      await context.db.advance(10 * MINUTE_MS);
+      while (await dropOne(race.bob));
+
+      for (const { ms } of [first, later, last]) assert.ok(ms < 2000, `${ms} ms`);
+      const seconds = [first, later, last].map(({ pauseMs }) => Math.floor(pauseMs / 1000));
+      assert.deepEqual(seconds, [60, 240, 500]);
+    }));
+
   it("stop nobody while what is kept beside their jobs is deleted, and go in a later call", () =>
     withRace(context.db, async (race) => {
       const { id, number } = await oldDeadJob(race);
