@@ -288,7 +288,7 @@ create unlogged table queue.detours (
 );
 comment on table queue.detours is
   'Where claims from a set of queues and types begin for a while, because a look from the start had to pass much that is not for them. Empty as a rule. The newest row of a scope holds. Unlogged: lost, the next claim looks from the start.';
-comment on column queue.detours.mark is 'A position in one lane, as queue.claim returns it.';
+comment on column queue.detours.mark is 'A position in one lane, as queue.claim returns it; or "from", a time before which nothing is pending.';
 
 create sequence queue.detour_mark as bigint minvalue 0 start 0;
 comment on sequence queue.detour_mark is

@@ -191,6 +191,7 @@ begin
   perform queue.write_jobs(
     v_jobs, v_ids, array_fill(true, array[cardinality(v_ids)]), v_created,
     v_children, v_parents, v_run_anyway, v_is_racing, v_verdicts);
+  perform queue.end_detours();
 
   perform queue.ring_for_names(
     array(select distinct item.type from unnest(v_jobs) as item), array(select distinct item.queue from unnest(v_jobs) as item),

@@ -22,6 +22,7 @@ declare
   v_from timestamptz := timestamptz '-infinity';
   v_read bigint := pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass);
   v_count integer := 0;
+  v_is_late boolean;
 begin
   if pg_sequence_last_value('queue.due_mark') is not null then
     v_from := queue.look_from('queue.due_mark');
@@ -41,9 +42,12 @@ begin
     moved as (
       insert into queue.ready (id, at, queue_id, lane, type_id, priority, attempt, crashes)
       select due.id, due.at, due.queue_id, due.lane, due.type_id, due.priority, due.attempt, due.crashes from due
-      returning 1
+      returning at
     )
-    select count(*) into v_count from moved;
+    select count(*), min(moved.at) < v_now - interval '1 second' into v_count, v_is_late from moved;
+    if v_is_late then
+      perform queue.end_detours();
+    end if;
   end if;
   if v_from = '-infinity' and v_count < 1000
     and pg_stat_get_xact_tuples_returned('queue.scheduled_due_idx'::regclass) - v_read > 2000 + 10 * v_count

@@ -4,9 +4,13 @@
 -- the time only. What came before the place meanwhile (a job of higher priority, one that was given back) waits until the
 -- next look from the start.
 --
+-- Where such a look has taken all there was, it is a time instead of a place: in each queue and priority claims begin two seconds before
+-- the look. In the lanes of tenants that costs a comparison for each index entry, and no look at the row. What comes back to its old
+-- place ends that: see queue.end_detours. Only what was enqueued by a transaction of more than two seconds waits.
+--
 -- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
 --
--- Locks: a transaction-level advisory lock of the scope, which nobody waits for; older rows of it with skip locked.
+-- Locks: a transaction-level advisory lock of the scope, which nobody waits for; rows of queue.detours with skip locked.
 
 create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
 returns bigint
@@ -41,6 +45,51 @@ begin
 end;
 $$;
 comment on function queue.detour is 'Where a claim of this scope begins just now; null: at the start.';
+
+create function queue.detour_from(p_begun_at timestamptz)
+returns json
+language plpgsql
+immutable
+set search_path = pg_temp
+as $$
+begin
+  return json_build_object('from', p_begun_at - interval '2 seconds');
+end;
+$$;
+comment on function queue.detour_from is 'The detour after a look that began at this time and took all there was.';
+
+create function queue.pending_from(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_temp
+as $$
+begin
+  return coalesce(
+    (queue.detour(queue.scope_of(p_queue_ids, p_except, p_type_ids)) ->> 'from')::timestamptz, timestamptz '-infinity');
+end;
+$$;
+comment on function queue.pending_from is 'From which time on jobs may be pending for a claim of these queues and types; -infinity when that is not known.';
+
+create function queue.end_detours()
+returns void
+language plpgsql
+volatile
+set search_path = pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  if pg_sequence_last_value('queue.detour_mark') = 1 then
+    delete from queue.detours
+    where (scope, number) in (
+      select known.scope, known.number from queue.detours as known where known.mark -> 'from' is not null for update skip locked
+    );
+  end if;
+end;
+$$;
+comment on function queue.end_detours is
+  'Called where tokens come back to an old place in ready: claims that begin at a time look from the start again.';
 
 create function queue.note_detour(p_scope bigint, p_read bigint, p_mark json)
 returns void

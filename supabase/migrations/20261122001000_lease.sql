@@ -66,6 +66,8 @@ declare
   v_is_marked boolean;
   v_scope bigint;
   v_detour json;
+  v_from timestamptz := timestamptz '-infinity';
+  v_begun_at timestamptz;
   v_is_whole boolean := false;
   v_read bigint;
   v_lease_id bigint;
@@ -77,16 +79,34 @@ begin
   then
     v_scope := queue.scope_of(p_queue_ids, p_except, p_type_ids);
     v_detour := queue.detour(v_scope);
-    if p_mark is null then
+    if v_detour -> 'from' is not null then
+      v_from := (v_detour ->> 'from')::timestamptz;
+    end if;
+    if p_mark is not null then
+      if v_detour is not null then
+        p_mark := (p_mark::jsonb - 'sweep')::json;
+      end if;
+      v_detour := null;
+    elsif v_from = '-infinity' then
       p_mark := v_detour;
-    elsif v_detour is not null then
-      p_mark := (p_mark::jsonb - 'sweep')::json;
+    else
       v_detour := null;
     end if;
   end if;
-  if p_tenant_id is null and p_mark is null then
+  if p_tenant_id is null and p_mark is null and v_from = '-infinity' then
+    v_is_whole := true;
+    v_begun_at := queue.clock();
+    -- Entries of the index that this transaction has read so far, dead ones included.
+    v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass);
     v_part := queue.claim_few(p_worker_id, p_queue_ids, p_except, p_type_ids, p_limit, p_lease_ms);
     if v_part.o_is_all then
+      v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass) - v_read;
+      if v_read > 2000 + 10 * p_limit then
+        perform queue.note_detour(
+          coalesce(v_scope, queue.scope_of(p_queue_ids, p_except, p_type_ids)), v_read, queue.detour_from(v_begun_at));
+      elsif v_scope is not null then
+        perform queue.note_detour(v_scope, 0, null);
+      end if;
       if v_part.o_ids is not null then
         o_ids := v_part.o_ids;
         o_attempts := v_part.o_attempts;
@@ -95,16 +115,16 @@ begin
       end if;
       return;
     end if;
-    v_is_whole := true;
-    -- Entries of the index that this transaction has read so far, dead ones included.
-    v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass);
   end if;
   if p_mark -> 'sweep' is not null and queue.may_sweep(p_queue_ids, p_except, p_type_ids) then
     p_mark := '{}';
     v_is_whole := p_tenant_id is null;
+    v_begun_at := queue.clock();
     v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass);
   end if;
-  perform queue.promote_due();
+  if queue.promote_due() > 0 and v_from > '-infinity' then
+    v_from := queue.pending_from(p_queue_ids, p_except, p_type_ids);
+  end if;
   v_lines := queue.busy_lines(p_queue_ids, p_except, p_type_ids);
 
   if p_mark ->> 'at' is not null and (p_mark ->> 'q')::integer = any (v_lines) then
@@ -123,6 +143,9 @@ begin
   end if;
 
   if v_rest > 0 then
+    if p_mark is not null and p_tenant_id is null and not v_is_whole and pg_sequence_last_value('queue.detour_mark') = 1 then
+      v_from := queue.pending_from(p_queue_ids, p_except, p_type_ids);
+    end if;
     -- Only in a queue that is first in, first out does lane 0 hold the jobs of this tenant among others.
     if p_tenant_id > 0 then
       v_mixed := array(select line.id from queue.queues as line where line.id = any (v_lines) and line.is_fifo);
@@ -138,7 +161,7 @@ begin
         select line.id as queue_id, rank.p::smallint as priority, first.lane, first.at,
           p_tenant_id is null and exists (
             select from queue.ready as token
-            where token.queue_id = line.id and token.priority = rank.p and token.lane > first.lane
+            where token.queue_id = line.id and token.priority = rank.p and token.lane > first.lane and token.at >= v_from
           ) as is_shared,
           case when p_tenant_id is not null and first.lane = 0 then p_tenant_id end as filter_tenant_id
         from unnest(v_lines) as line (id)
@@ -147,6 +170,7 @@ begin
           (
             select token.lane, token.at from queue.ready as token
             where p_tenant_id is null and token.queue_id = line.id and token.priority = rank.p
+              and (token.lane, token.at) >= (0, v_from) and token.at >= v_from
             order by token.lane, token.at, token.id limit 1
           )
           union all
@@ -228,19 +252,15 @@ begin
   if v_is_whole then
     v_read := pg_stat_get_xact_tuples_returned('queue.ready_claim_idx'::regclass) - v_read;
     if v_read > 2000 + 10 * p_limit then
-      if o_ids is null then
-        -- Nothing was found: from now on, what comes after all that is in the lane that was looked through last.
-        o_mark := (
-          select json_build_object('q', token.queue_id, 'p', token.priority, 'l', token.lane, 'at', token.at, 'id', token.id)
-          from queue.ready as token
-          where token.queue_id = v_head.queue_id and token.priority = v_head.priority and token.lane = v_head.lane
-            and not v_head.is_shared
-          order by token.at desc, token.id desc limit 1
-        );
+      -- All that there was has been taken, or some is left behind a place.
+      if v_rest > 0 then
+        v_detour := queue.detour_from(v_begun_at);
+      else
+        v_detour := case when o_mark -> 'at' is not null then o_mark end;
       end if;
-      if o_mark -> 'at' is not null then
+      if v_detour is not null then
         perform queue.note_detour(
-          coalesce(v_scope, queue.scope_of(p_queue_ids, p_except, p_type_ids)), v_read, o_mark);
+          coalesce(v_scope, queue.scope_of(p_queue_ids, p_except, p_type_ids)), v_read, v_detour);
       end if;
     elsif v_scope is not null then
       perform queue.note_detour(v_scope, 0, null);

@@ -144,6 +144,9 @@ begin
     select settled.id, count(*) as n from unnest(v_leases) as settled (id) group by settled.id
   ) as tally;
   perform queue.after_end(v_jobs, v_statuses);
+  if 'pending' = any (v_statuses) then
+    perform queue.end_detours();
+  end if;
   perform queue.ring(line.queue_id, line.n, line.types) from (
     select job.queue_id, count(*)::integer as n, array_agg(distinct job.type_id) as types
     from unnest(v_jobs, v_statuses) as settled (id, status)

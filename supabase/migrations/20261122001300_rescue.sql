@@ -111,6 +111,7 @@ begin
     return 0;
   end if;
   perform queue.after_end(v_jobs, v_statuses);
+  perform queue.end_detours();
   perform queue.ring(line.queue_id, line.n, line.types) from (
     select job.queue_id, count(*)::integer as n, array_agg(distinct job.type_id) as types
     from unnest(v_jobs, v_statuses) as settled (id, status)

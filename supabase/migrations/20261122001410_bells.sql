@@ -66,6 +66,30 @@ $$;
 comment on function queue.pass_held_bells is
   'Notes which of a worker''s bells open transactions hold: they no longer wake it, and it can arm others.';
 
+-- Told without looking at all of them: of one more than 256 pairs for each type there are at least 257 queues.
+create function queue.is_wide(p_type_ids integer[])
+returns boolean
+language plpgsql
+stable
+set search_path = pg_temp
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return (
+    select count(distinct few.queue_id) > 256
+    from (
+      select pair.queue_id
+      from queue.type_queues as pair join queue.queues as line on line.id = pair.queue_id
+      where pair.type_id = any (p_type_ids) and not line.is_paused
+      limit 256 * cardinality(p_type_ids) + 1
+    ) as few
+  );
+end;
+$$;
+comment on function queue.is_wide is 'True when a worker of these types has more than 256 queues to listen for.';
+
 create function queue.arm_bells(
   p_worker integer, p_queue_ids integer[], p_type_ids integer[], p_channel text default null, p_offer_ms integer default null,
   p_accept bigint default null, p_lease_ms integer default null
@@ -81,6 +105,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_is_alive boolean;
+  v_is_wide boolean := false;
+  v_lines integer[];
+  v_from timestamptz := timestamptz '-infinity';
 begin
   -- A bell that a crash takes away is no loss: every worker looks by itself from time to time.
   perform set_config('synchronous_commit', 'off', true);
@@ -99,7 +126,15 @@ begin
   end if;
   perform queue.pass_held_bells(p_worker);
   -- For very many queues one bell stands: it costs the same however many there are, and brings no job itself.
-  if cardinality(queue.lines(p_queue_ids, null, p_type_ids)) > 256 then
+  if p_queue_ids is null
+    and exists (select from queue.type_queues as pair where pair.type_id = any (p_type_ids) offset 256)
+  then
+    v_is_wide := queue.is_wide(p_type_ids);
+  end if;
+  if not v_is_wide then
+    v_lines := queue.lines(p_queue_ids, null, p_type_ids);
+  end if;
+  if v_is_wide or cardinality(v_lines) > 256 then
     insert into queue.bells (queue_id, worker_id, number, type_ids)
     select 0, p_worker, held.number + 1, p_type_ids
     from (
@@ -112,23 +147,38 @@ begin
     on conflict do nothing;
     return v_is_alive;
   end if;
+  if pg_sequence_last_value('queue.detour_mark') = 1 then
+    v_from := queue.pending_from(p_queue_ids, null, p_type_ids);
+  end if;
   -- A bell of a queue where something was pending becomes one that brings jobs.
   if p_channel is not null then
     delete from queue.bells
     where ctid = any (array(
       select bell.ctid from queue.bells as bell
       where bell.worker_id = p_worker and bell.channel is null and not exists (
-        select from queue.ready as token where token.queue_id = bell.queue_id
+        select from generate_series(0, 3) as rank (p) cross join lateral (
+          select from queue.ready as token
+          where token.queue_id = bell.queue_id and token.priority = rank.p
+            and (token.lane, token.at) >= (0, v_from) and token.at >= v_from
+          limit 1
+        ) as token
       )
       for update skip locked
     ));
   end if;
   insert into queue.bells (queue_id, worker_id, number, type_ids, channel, offer_ms)
   select line.id, p_worker, coalesce(passed.number, 0) + 1, p_type_ids, case when is_empty then p_channel end, case when is_empty then p_offer_ms end
-  from unnest(queue.lines(p_queue_ids, null, p_type_ids)) as line (id)
+  from unnest(v_lines) as line (id)
   -- What is pending comes first.
   cross join lateral (
-    select not exists (select from queue.ready as token where token.queue_id = line.id)
+    select not exists (
+      select from generate_series(0, 3) as rank (p) cross join lateral (
+        select from queue.ready as token
+        where token.queue_id = line.id and token.priority = rank.p
+          and (token.lane, token.at) >= (0, v_from) and token.at >= v_from
+        limit 1
+      ) as token
+    )
   ) as look (is_empty)
   left join queue.passed_bells as passed on passed.queue_id = line.id and passed.worker_id = p_worker
   where not exists (

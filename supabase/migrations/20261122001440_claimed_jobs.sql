@@ -156,6 +156,7 @@ begin
   join queue.jobs as job on job.id = given.id
   join queue.queues as line on line.id = job.queue_id
   order by job.id;
+  perform queue.end_detours();
   delete from queue.leases as lease where lease.id = any (p_leases) and lease.job_ids <@ p_ids;
   update queue.leases as lease
   set (job_ids, attempts) = (

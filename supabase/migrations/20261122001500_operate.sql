@@ -201,6 +201,7 @@ begin
   perform queue.note(case when p_is_paused then 'queue_paused' else 'queue_resumed' end, null,
     jsonb_build_object('queue', p_queue, 'reason', p_reason));
   if not p_is_paused then
+    perform queue.end_detours();
     perform queue.ring(v_id, 16);
   end if;
   return true;

@@ -26,20 +26,20 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.cancel_arrival() queue.cancel_blocked() queue.cancelled_by() queue.charge_quota() queue.check_element()
     queue.check_job() queue.check_jobs() queue.check_name() queue.check_options() queue.check_tenant() queue.claim()
     queue.claim_few() queue.claim_share() queue.clear_partition() queue.close_leases() queue.complete_leases()
-    queue.complete_many() queue.cron_jobs() queue.detour() queue.detour_mark queue.detours_number_seq queue.doorbell()
-    queue.doorbell_problems() queue.drop_partition() queue.due_mark queue.edge_lines() queue.enqueue_once() queue.ensure_generation()
+    queue.complete_many() queue.cron_jobs() queue.detour() queue.detour_from() queue.detour_mark queue.detours_number_seq queue.doorbell()
+    queue.doorbell_problems() queue.drop_partition() queue.due_mark queue.edge_lines() queue.end_detours() queue.enqueue_once() queue.ensure_generation()
     queue.epoch_ms() queue.expire_dead_letters() queue.expiry_mark queue.extend_partitions() queue.fetched() queue.find_dead()
     queue.find_unreadable() queue.fingerprint() queue.follow_clock() queue.generation_key() queue.generation_mark
     queue.grant_access() queue.grant_operator() queue.grant_realtime() queue.grant_worker() queue.has_due_work()
     queue.has_open_jobs() queue.held_parents() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.ids_of_names() queue.install_cron()
     queue.intern_all() queue.intern_names() queue.intern_queue() queue.intern_tenant() queue.intern_type()
     queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
-    queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
+    queue.is_unsettled() queue.is_wide() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
     queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease() queue.live_workers()
     queue.lock_leases() queue.long_runs() queue.look_from() queue.maintain_part() queue.maintenance_problems() queue.make_partition()
     queue.make_tenant_policies() queue.make_worker() queue.may_notify() queue.may_sweep() queue.move_ids_on() queue.names_of() queue.names_mark
     queue.next_share() queue.note() queue.note_arrivals() queue.note_detour() queue.note_look() queue.number_of() queue.offer() queue.oldest_pending()
-    queue.parents_ended() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.payload_of()
+    queue.parents_ended() queue.pending_from() queue.parse_jobs() queue.part_failed() queue.part_succeeded() queue.payload_of()
     queue.post_ring() queue.priority_rank() queue.promote_due() queue.prune_bells() queue.prune_workers()
     queue.pull_token() queue.purge_cron_history() queue.put_back_claimed() queue.put_ready() queue.queues_id_seq
     queue.reconcile() queue.reconciled() queue.record_act() queue.refuse_change() queue.refuse_key() queue.rescue()
@@ -70,7 +70,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.disarm_bells() queue.drop_old_partitions() queue.extend_leases() queue.forget_leases() queue.hand_over()
     queue.health() queue.heartbeat_worker() queue.job_outcome() queue.maintain() queue.open_jobs()
     queue.other_leases() queue.overview() queue.parent_results() queue.pass_held_bells() queue.register_worker()
-    queue.report() queue.run_plan() queue.schema_version() queue.settle_by_job() queue.settle_one()
+    queue.report() queue.run_plan() queue.schema_version() queue.serves_version() queue.settle_by_job() queue.settle_one()
     queue.sweep_children() queue.trigger_worker() queue.unregister_worker() queue.work_due() queue.worker_names()
     report_progress() trigger_queue_worker()`,
   "service_role execute": `

@@ -93,6 +93,25 @@ describeOnEachServer(
       assert.deepEqual([others, first, second, many], [[], [`w:${worker}`], [], [`w:${worker}`]]);
     });
 
+    it("of a worker are one for each queue where several of its types are in the same ones", async () => {
+      const { sql } = context.db;
+      const [row] = await sql<{ worker: number; types: number[] }[]>`
+        with line as (insert into queue.queues (name) select 'both ' || n from generate_series(1, 200) as n returning id),
+          type as (select queue.intern_type(name) as id from unnest(array['both.a', 'both.b']) as name),
+          pair as (insert into queue.type_queues select type.id, line.id from line, type returning type_id)
+        select (queue.register_worker('both', null, null, '{both.a,both.b}') ->> 'worker')::int as worker,
+          array_agg(distinct type_id) as types from pair`;
+      const { worker, types } = only(row);
+
+      await sql`select queue.arm_bells(${worker}, null, ${types}, 'channel', 2000)`;
+
+      const bells = await sql`select channel from queue.bells where worker_id = ${worker}`;
+      assert.deepEqual(
+        [...bells].map(({ channel }) => channel),
+        Array(200).fill("channel"),
+      );
+    });
+
     it("ring once: the second job finds the worker awake", async () => {
       const worker = await sleep("once", ["once"]);
 
