@@ -3,6 +3,7 @@ import type { RegisteredWorker } from "../db/sign-in.ts";
 import { heartbeatWorker } from "../db/worker-functions.ts";
 import { Bells } from "./bells.ts";
 import { Blocks } from "./blocks.ts";
+import { CancelCalls } from "./cancel-calls.ts";
 import { ChildSweep } from "./child-sweep.ts";
 import { DatabaseTime } from "./database-time.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -122,10 +123,7 @@ export class Engine {
       onHeld: () => this.#bells.passHeld(),
       offerChannel: this.#bells.channel,
       onOffer: (offer) => void takeOffer(offer, this.#lanes, this.#loops),
-      onCancel: (lease, id) => {
-        const attempt = book.find(lease, id);
-        if (attempt) this.#verdicts.cancel(attempt);
-      },
+      onCancel: new CancelCalls({ settings, worker, link, book, verdicts: this.#verdicts }).hear,
     });
     this.#names = new Names(settings, link, this.#lanes, this.#doorbell.rearm, signedIn);
     const children = new ChildSweep({

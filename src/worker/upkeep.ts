@@ -71,17 +71,19 @@ function lookMs(leaseMs: number): number {
   return Math.min(leaseMs, OFFER_MS) / 3;
 }
 
+export type ExtendParts = Pick<UpkeepParts, "settings" | "link" | "book" | "verdicts" | "worker">;
+
 /**
- * Extends all leases. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. Answers
+ * Extends all leases, or those that are named. What the database does not have any more is lost; handlers hear which of their jobs are to be cancelled. Answers
  * whether all could be extended: those that somebody else holds locked could not.
  */
 export async function extend(
-  { settings, link, book, verdicts, worker }: UpkeepParts,
+  { settings, link, book, verdicts, worker }: ExtendParts,
   // No longer than there is time for another try.
   patienceMs: number = settings.leaseMs / 3,
+  leases: readonly string[] = book.ids,
 ): Promise<boolean> {
   const { lifeline, clock, leaseMs } = settings;
-  const leases = book.ids;
   if (leases.length === 0) return true;
   const sentAt = clock.now();
   const request = { worker: worker(), leases, leaseMs };

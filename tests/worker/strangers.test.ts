@@ -86,6 +86,37 @@ describeOnEachServer("beside a stranger's open transaction", (context) => {
     );
   });
 
+  it("a notification that a job is to be cancelled stops none of which that is not true", async () => {
+    const stopped: string[] = [];
+    const long = implement(defineJob("forged", {}), async ({ id, signal }) => {
+      await aborted(signal);
+      stopped.push(id);
+      throw signal.reason;
+    });
+    await withWorker(
+      context.db,
+      [long],
+      async (rig) => {
+        const jobs = [];
+        for (let n = 0; n < 3; n += 1) jobs.push((await rig.queue.enqueue(long.job, {})).id);
+        await rig.seen("started", 3);
+        const [first = "", wanted = "", last = ""] = jobs;
+
+        for (const id of [first, last]) {
+          await context.db
+            .superSql`select pg_notify('millrace', ${`c:${await leaseOf(id)}:${id}`})`;
+        }
+        await context.db.sql`select public.cancel_job(${wanted})`;
+        await rig.seen("cancelled");
+
+        // Notifications come in the order of their commits.
+        assert.deepEqual(stopped, [wanted]);
+        assert.equal(count(rig, "lost"), 0);
+      },
+      { concurrency: 3 },
+    );
+  });
+
   it("a lease that stays locked is held for one more lease time at most, and no other is touched", async () => {
     const lost: string[] = [];
     const long = implement(defineJob("held", {}), async ({ id, signal }) => {
