@@ -85,8 +85,8 @@ export const DOORBELL_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: DOORBELL,
-        from: "hashtextextended('millrace.ring', v_second));",
-        to: "hashtextextended('millrace.ring', 0));",
+        from: "queue.try_guard('ring ' || v_second % 61);",
+        to: "queue.try_guard('ring 0');",
       },
     ],
     tests: [sqlTest("doorbell")],

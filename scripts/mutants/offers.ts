@@ -175,8 +175,8 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "a call that comes after the sign-out arms bells for nobody",
     BELLS,
     [
-      "if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then",
-      "if false then",
+      "where worker.id = p_worker and worker.is_registered for key share;",
+      "where worker.id = p_worker for key share;",
     ],
     [sqlTest("bells")],
   ),
@@ -184,7 +184,7 @@ export const OFFER_MUTANTS: readonly Mutant[] = [
     "armed-beside-sign-out",
     "a sign-out does not see the bells that are just being armed",
     WORKER,
-    ["  perform pg_advisory_xact_lock(hashtextextended('millrace.bells', p_worker));\n", ""],
+    ["  perform from queue.workers as worker where worker.id = p_worker for update;\n", ""],
     [race("bells")],
   ),
   plant(

@@ -1,6 +1,6 @@
 -- What maintenance could not do, and when it tries again. Each part of it fails by itself and undoes no other.
 --
--- Locks: a row of queue.failures, with skip locked; nobody waits to write down a failure.
+-- Locks: a guard and a row of queue.failures, with skip locked; nobody waits to write down a failure.
 
 create table queue.failures (
   part text not null,
@@ -34,7 +34,7 @@ declare
   v_is_passing boolean := p_code in ('55P03', '40P01', '40001');
 begin
   p_message := left(p_message, 1000);
-  if pg_try_advisory_xact_lock(hashtextextended('millrace.failure.' || p_part, 0)) then
+  if queue.try_guard('failure ' || (hashtext(p_part) & 15)) then
     select known.* into v_known from queue.failures as known where known.part = p_part for update skip locked;
     if v_known.part is not null or not exists (select from queue.failures as known where known.part = p_part) then
       if not v_is_passing and (v_known.noted_at between v_now - interval '1 day' and v_now) is not true then

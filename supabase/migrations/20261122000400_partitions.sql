@@ -2,7 +2,7 @@
 -- a partition holds about a day and the primary key stays the id alone. See docs/decisions/002.
 --
 -- Locks: attaching takes SHARE UPDATE EXCLUSIVE on the parent (nobody waits). One maintainer at a time, by a
--- transaction-level advisory lock. How partitions go is told in the next migration.
+-- guard. How partitions go is told in the next migration.
 -- Dynamic SQL, here and there alone: table names and bounds of partitions can't be parameters.
 
 create table queue.partitions (

@@ -6,7 +6,7 @@
 -- reader that stays for an hour delays the drop, and nobody else. See docs/decisions/025.
 --
 -- Locks: keys, progress and edges with skip locked; then ACCESS EXCLUSIVE on the parents and on the partition, at the end of a
--- call that does nothing else. One call at a time, by a transaction-level advisory lock.
+-- call that does nothing else. One call at a time, by a guard.
 
 create function queue.has_open_jobs(p_first_id bigint, p_end_id bigint)
 returns boolean
@@ -230,7 +230,7 @@ declare
   v_patience_ms integer;
   v_wait interval;
 begin
-  if not pg_try_advisory_xact_lock(hashtextextended('millrace.retention', 0)) then
+  if not queue.try_guard('retention') then
     return 0;
   end if;
   for v_part in

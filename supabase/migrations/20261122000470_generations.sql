@@ -8,7 +8,7 @@
 -- The mark that tells whether this was done is an unlogged sequence: a crash and a promotion reset it, and what is set is seen by
 -- all sessions at once, whatever becomes of the transaction. See docs/decisions/016.
 --
--- Locks: a session-level advisory lock for the moment of the move, and none after it.
+-- Locks: a guard for the moment of the move, and none after it: it is taken in a savepoint that is rolled back, which undoes no sequence.
 
 create unlogged sequence queue.generation_mark as bigint minvalue -9223372036854775808 start 0;
 comment on sequence queue.generation_mark is
@@ -72,25 +72,27 @@ set search_path = pg_temp
 as $$
 declare
   v_key bigint := queue.generation_key();
-  v_guard bigint := hashtextextended('millrace.generation', 0);
+  v_begun queue.generations;
 begin
   if pg_is_in_recovery() then
     raise exception 'this server is a standby and takes no writes' using errcode = '25006',
       hint = 'Connect to the primary; an address may name several servers.';
   end if;
-  -- Of the session and not of the transaction, which may stay open for long. Everything under it is immediate.
-  perform pg_advisory_lock(v_guard);
+  -- Not until the transaction ends, which may stay open for long. Sequences are immediate, and the row is written afterwards.
   begin
+    perform queue.wait_for_guard('generation');
     if pg_sequence_last_value('queue.generation_mark') is distinct from v_key then
-      perform queue.move_ids_on();
+      v_begun := queue.move_ids_on();
       perform setval('queue.generation_mark', v_key);
     end if;
+    raise exception 'the guard is let go' using errcode = 'MR000';
   exception
-    when query_canceled or others then
-      perform pg_advisory_unlock(v_guard);
-      raise;
+    when sqlstate 'MR000' then
+      null;
   end;
-  perform pg_advisory_unlock(v_guard);
+  if v_begun.first_lease_id is not null then
+    insert into queue.generations select v_begun.*;
+  end if;
 end;
 $$;
 comment on function queue.begin_generation is 'Moves the ids on if nobody has done so since the server''s start.';
@@ -102,7 +104,7 @@ comment on function queue.begin_generation is 'Moves the ids on if nobody has do
 -- ones may have begun the next. On the same timeline every acknowledged job is there, but a sequence that was copied with its
 -- database may lie behind them: what it drew before the next checkpoint was never logged.
 create function queue.move_ids_on()
-returns void
+returns queue.generations
 language plpgsql
 volatile
 set search_path = pg_temp
@@ -148,12 +150,11 @@ begin
     perform setval('queue.job_ids', v_first_job_id, false);
   end if;
   perform setval('queue.workers_id_seq', ids.last_value + 1000) from queue.workers_id_seq as ids;
-  insert into queue.generations (first_lease_id, begun_at, cause, timeline, first_job_id)
-  values (v_lease_id + 1, queue.clock(), v_cause, v_timeline, v_first_job_id);
+  return (v_lease_id + 1, queue.clock(), v_cause, v_timeline, v_first_job_id)::queue.generations;
 end;
 $$;
 comment on function queue.move_ids_on is
-  'Moves the sequences of leases and workers, and after a promotion that of jobs, beyond all that can have been drawn and lost; writes the row of queue.generations.';
+  'Moves the sequences of leases and workers, and after a promotion that of jobs, beyond all that can have been drawn and lost; returns the row for queue.generations.';
 
 -- The first generation begins here: nothing was drawn yet.
 do $$

@@ -10,7 +10,7 @@
 --
 -- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
 --
--- Locks: a transaction-level advisory lock of the scope, which nobody waits for; rows of queue.detours with skip locked.
+-- Locks: a guard of the scope, which nobody waits for; rows of queue.detours with skip locked.
 
 create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type_ids integer[])
 returns bigint
@@ -103,7 +103,7 @@ as $$
 declare
   v_number bigint;
 begin
-  if not pg_try_advisory_xact_lock(hashtextextended('millrace.detour', p_scope)) then
+  if not queue.try_guard('detour ' || (p_scope & 63)) then
     return;
   end if;
   if p_mark is not null then

@@ -184,7 +184,7 @@ begin
   ] loop
     -- One maintainer at a time does what comes now; the others go on with their work.
     if v_part = 'partitions' then
-      v_is_keeper := pg_try_advisory_xact_lock(hashtextextended('millrace.maintain', 0));
+      v_is_keeper := queue.try_guard('maintain');
     end if;
     exit when v_is_keeper is false;
     begin

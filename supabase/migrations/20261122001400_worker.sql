@@ -1,7 +1,7 @@
 -- A long-lived worker signs in, tells that it lives, and signs out.
 --   processing -> pending: what was offered to a worker that signs out, and not accepted
 --
--- Locks: the worker's row; at the sign-out an advisory lock of the worker, its bells with skip locked, then what settle locks.
+-- Locks: the worker's row; at the sign-out its bells with skip locked, then what settle locks.
 
 create function queue.ids_of_names(p_queues text[], p_types text[], p_tenant_id text)
 returns jsonb
@@ -108,7 +108,7 @@ set search_path = pg_temp
 as $$
 begin
   -- A call that is just arming its bells comes to its end first; one that comes later finds it signed out.
-  perform pg_advisory_xact_lock(hashtextextended('millrace.bells', p_worker));
+  perform from queue.workers as worker where worker.id = p_worker for update;
   perform queue.disarm_bells(p_worker);
   -- What is on its way to it will find nobody.
   perform queue.settle((

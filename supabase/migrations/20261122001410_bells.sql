@@ -1,6 +1,6 @@
 -- A worker that sleeps arms bells: the next job that becomes ready on one of its queues wakes it, or is brought to it.
 --
--- Locks: an offered lease that is accepted, with skip locked; an advisory lock of the worker, shared with its other calls and exclusive at
+-- Locks: an offered lease that is accepted, with skip locked; the worker's row, shared with its other calls and exclusive at
 -- its sign-out; its own bells, with skip locked.
 
 create function queue.disarm_bells(p_worker integer)
@@ -120,8 +120,8 @@ begin
     where v_is_alive and lease.id = p_accept and lease.worker_id = p_worker;
   end if;
   -- Offers to a worker that is gone would wait in vain, so its last call may have come too late to arm anything.
-  perform pg_advisory_xact_lock_shared(hashtextextended('millrace.bells', p_worker));
-  if not exists (select from queue.workers as worker where worker.id = p_worker and worker.is_registered) then
+  perform from queue.workers as worker where worker.id = p_worker and worker.is_registered for key share;
+  if not found then
     return v_is_alive;
   end if;
   perform queue.pass_held_bells(p_worker);

@@ -1,7 +1,7 @@
 -- What was cancelled because a parent failed or was cancelled comes back with that parent, in order.
 --   cancelled -> blocked
 --
--- Locks: one such call at a time (an advisory lock), the newest runs of the ended jobs in id order, then their rows in queue.fanouts, then
+-- Locks: one such call at a time (a guard), the newest runs of the ended jobs in id order, then their rows in queue.fanouts, then
 -- parents' tokens as an enqueue does, then edges. A sweep locks the same runs and rows and never waits, so that it comes before
 -- or after, and what it cancelled before is found here.
 

@@ -142,7 +142,7 @@ begin
     return queue.status_of(p_job_id)::text;
   end if;
   if p_with_descendants then
-    perform pg_advisory_xact_lock(hashtextextended('millrace.revive_flow', 0));
+    perform queue.wait_for_guard('revive');
   end if;
   delete from queue.scheduled as token where token.id = p_job_id returning token.attempt into v_attempt;
   if found then

@@ -44,7 +44,7 @@ declare
 begin
   if not coalesce(p_dry_run, false) then
     if p_with_descendants then
-      perform pg_advisory_xact_lock(hashtextextended('millrace.revive_flow', 0));
+      perform queue.wait_for_guard('revive');
     end if;
     perform from queue.dead_letters as dead where dead.job_id = any (v_ids) order by dead.job_id for update;
     perform queue.hold_ended(v_ids);

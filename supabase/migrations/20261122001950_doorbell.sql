@@ -2,7 +2,7 @@
 -- enqueue posts when the bell is armed: when the worker has said that it ran dry. Under load nobody rings. pg_net sends after
 -- commit and may lose what it was given; the job's row stays the truth, and the next tick posts again while work is due.
 --
--- Locks: nobody waits here. The bell is taken with skip locked. One post a second is held by advisory locks whose names are
+-- Locks: nobody waits here. The bell is taken with skip locked. One post a second is held by guards whose names are
 -- seconds: a transaction that rang and stays open keeps others from ringing for two seconds at most.
 
 create table queue.rings (
@@ -93,9 +93,9 @@ begin
     if v_state <> 'ready' then
       return v_state;
     end if;
-    v_is_only := pg_try_advisory_xact_lock(hashtextextended('millrace.ring', v_second));
+    v_is_only := queue.try_guard('ring ' || v_second % 61);
     if v_is_only then
-      v_is_only := pg_try_advisory_xact_lock(hashtextextended('millrace.ring', v_second + 1));
+      v_is_only := queue.try_guard('ring ' || (v_second + 1) % 61);
     end if;
     if not p_has_bell then
       -- A statement of its own, after the locks: it sees what the one before us committed.
@@ -244,7 +244,7 @@ begin
   end if;
   -- Somebody who arms it in a transaction that stays open would make the insert wait.
   if not exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id = 0) then
-    if not pg_try_advisory_xact_lock(hashtextextended('millrace.arm', 0)) then
+    if not queue.try_guard('arm') then
       return false;
     end if;
     insert into queue.bells (queue_id, worker_id) values (0, 0) on conflict do nothing;

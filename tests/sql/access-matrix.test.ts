@@ -49,7 +49,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.settle() queue.sign_in() queue.single_job() queue.span() queue.squeeze() queue.sweep_racing()
     queue.take_by_weight() queue.take_edge_bell() queue.take_fair() queue.take_keys() queue.take_lane()
     queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error() queue.try_name()
-    queue.types_id_seq queue.uninstall_cron() queue.was_settled() queue.weigh_edges() queue.worker_problems()
+    queue.types_id_seq queue.uninstall_cron() queue.try_guard() queue.is_bloated() queue.refuse_bloated() queue.wait_for_guard() queue.was_settled() queue.weigh_edges() queue.worker_problems()
     queue.workers_id_seq queue.write_jobs()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,
@@ -80,7 +80,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     retry_job() set_job_route()`,
   "service_role select": `
     queue.arrivals queue.audit queue.bells queue.cancellations queue.dependencies queue.detours queue.failures
-    queue.fanouts queue.generations queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions
+    queue.fanouts queue.generations queue.guards queue.handovers queue.idempotency_keys queue.jobs_p* queue.partitions
     queue.passed_bells queue.rings queue.routes queue.runs_p* queue.sweeps queue.type_queues queue.user_jobs
     queue.user_quotas`,
   "service_role select, insert, update": `
@@ -339,6 +339,7 @@ const COLUMN: Readonly<Record<string, string>> = {
   "queue.detours": "scope",
   "queue.failures": "part",
   "queue.generations": "first_lease_id",
+  "queue.guards": "name",
   "queue.handovers": "job_id",
   "queue.idempotency_keys": "job_id",
   "queue.partitions": "number",
