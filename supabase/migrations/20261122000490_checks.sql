@@ -116,3 +116,32 @@ begin
 end;
 $$;
 comment on function queue.check_job is 'Raises MR002, MR004, MR005, MR006 or MR009 for the first rule a job breaks.';
+
+-- A number such as 1e131071 takes 16 bytes as jsonb and 131 kB as text. Few of them would make a job that no answer can hold, and a claim that
+-- fails for all that it would have claimed. The path is asked first: to write them out would take the memory that is to be saved.
+create function queue.is_bloated(p_payload jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_temp
+as $$
+begin
+  return jsonb_path_exists(p_payload, 'strict $.** ? (@.type() == "number" && @ != 0 && (@.abs() > 1e400 || @.abs() < 1e-400))')
+    or octet_length(p_payload::text) > 8 * pg_column_size(p_payload #> '{}') + 4096;
+end;
+$$;
+comment on function queue.is_bloated is 'True when a payload holds numbers with so many digits that it is much longer as text than as jsonb.';
+
+create function queue.refuse_bloated(p_ordinal bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_temp
+as $$
+begin
+  raise exception '%payload too large: numbers with hundreds of digits', coalesce('element ' || p_ordinal || ': ', '')
+    using errcode = 'MR004', detail = 'As text it may have at most 8 times as many bytes as jsonb, and 4096 more.',
+      hint = 'Pass such numbers as strings.';
+end;
+$$;
+comment on function queue.refuse_bloated is 'Raises MR004 for a payload that is_bloated; p_ordinal names the element of a call with several.';

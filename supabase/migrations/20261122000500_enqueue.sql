@@ -84,6 +84,9 @@ begin
   if p_options is not null then
     perform queue.check_options(p_options);
   end if;
+  if (v_is_end_user or octet_length(v_payload::text) > 8 * pg_column_size(v_payload) + 4096) and queue.is_bloated(v_payload) then
+    perform queue.refuse_bloated(null);
+  end if;
   if v_type_id is null or (v_tenant_id = 0 and p_tenant_id is not null) then
     select made.o_type_id, made.o_queue_id, made.o_tenant_id, coalesce(p_max_retries, made.o_max_retries), made.o_is_fifo
     into v_type_id, v_queue_id, v_tenant_id, v_max_retries, v_is_fifo

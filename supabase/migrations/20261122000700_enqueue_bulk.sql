@@ -195,6 +195,11 @@ begin
     )::queue.job_input order by item.ordinal) into v_jobs
     from unnest(v_jobs) as item;
   end if;
+  -- Many jobs of a service are believed: to look at each would cost a tenth of the whole.
+  if v_is_end_user or cardinality(v_jobs) = 1 then
+    perform queue.refuse_bloated(case when cardinality(v_jobs) > 1 then item.ordinal end)
+    from unnest(v_jobs) as item where queue.is_bloated(item.payload) order by item.ordinal limit 1;
+  end if;
   v_has_names := queue.check_jobs(v_jobs);
   if v_is_end_user then
     v_user_tenant_id := queue.caller_tenant();

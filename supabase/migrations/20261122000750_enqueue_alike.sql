@@ -87,6 +87,9 @@ begin
     end if;
   end if;
   if v_is_end_user then
+    perform queue.refuse_bloated(item.ordinal)
+    from jsonb_array_elements(p_payloads) with ordinality as item (payload, ordinal)
+    where queue.is_bloated(item.payload) order by item.ordinal limit 1;
     v_is_metered := queue.hold_quota(p_tenant_id);
   end if;
 

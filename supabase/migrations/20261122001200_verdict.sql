@@ -80,7 +80,8 @@ begin
         part.attempt - 1,
         coalesce((job.options #>> '{backoff,base_ms}')::numeric::integer, type.backoff_base_ms),
         coalesce((job.options #>> '{backoff,cap_ms}')::numeric::integer, type.backoff_cap_ms),
-        coalesce((job.options #>> '{backoff,jitter}')::double precision, type.backoff_jitter),
+        -- Rounded: JSON has numbers too small for a double, and casting one would fail the whole call.
+        coalesce(round((job.options #>> '{backoff,jitter}')::numeric, 6)::double precision, type.backoff_jitter),
         random()
       )) as delay_ms
     from part

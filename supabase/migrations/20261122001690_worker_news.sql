@@ -68,7 +68,7 @@ language sql
 stable
 set search_path = pg_temp
 as $$
-  select told.queue, sum(queue.number_of(worker.details, array['fetched', told.queue]))::bigint
+  select told.queue, least(greatest(sum(queue.number_of(worker.details, array['fetched', told.queue])), 0), 1e15)::bigint
   from queue.live_workers(queue.clock()) as worker
   cross join lateral jsonb_object_keys(
     case when jsonb_typeof(worker.details -> 'fetched') = 'object' then worker.details -> 'fetched' else '{}' end
