@@ -7,6 +7,7 @@ const OPERATE = migration("operate");
 const VIEWS = migration("views");
 const END_USERS = migration("end_users");
 const REALTIME = migration("realtime");
+const HOSTILE_CALLERS = sqlTest("hostile-callers");
 
 /** Bugs in who may do what. */
 export const ACCESS_MUTANTS: readonly Mutant[] = [
@@ -120,8 +121,8 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a role that inherits from authenticated enqueues what it likes, for any tenant",
     FOUNDATION,
     [
-      "return exists (\n    select from pg_catalog.pg_roles as known\n    where known.rolname in ('anon'",
-      "return false and exists (\n    select from pg_catalog.pg_roles as known\n    where known.rolname in ('anon'",
+      "return not pg_has_role(v_role, (select space.nspowner",
+      "return false and not pg_has_role(v_role, (select space.nspowner",
     ],
     [sqlTest("access-tenants")],
   ),
@@ -188,5 +189,62 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
       "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer",
     ],
     [sqlTest("conventions")],
+  ),
+  plant(
+    "heir-without-token-is-a-service",
+    "a login with the rights of end users enqueues whatever it likes for any tenant, if it brings no token",
+    FOUNDATION,
+    [
+      "if pg_has_role(v_role, to_regrole('authenticated'), 'usage') is not true and (",
+      "if coalesce(current_setting('request.jwt.claims', true), '') = '' or pg_has_role(v_role, to_regrole('authenticated'), 'usage') is not true and (",
+    ],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "jitter-fails-settlement",
+    "an end user makes a job whose end can't be written, nor that of any job that ends with it",
+    migration("verdict"),
+    [
+      "round((job.options #>> '{backoff,jitter}')::numeric, 6)::double precision",
+      "(job.options #>> '{backoff,jitter}')::double precision",
+    ],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "bloated-payload-accepted",
+    "a job that no answer can hold makes every claim fail that comes by it",
+    ENQUEUE,
+    [
+      "if (v_is_end_user or octet_length(v_payload::text) > 8 * pg_column_size(v_payload) + 4096) and queue.is_bloated(v_payload) then",
+      "if false then",
+    ],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "told-number-breaks-statistics",
+    "a worker that tells a large number makes statistics fail",
+    migration("worker_news"),
+    [
+      "least(greatest(sum(queue.number_of(worker.details, array['fetched', told.queue])), 0), 1e15)::bigint",
+      "sum(queue.number_of(worker.details, array['fetched', told.queue]))::bigint",
+    ],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "guard-kept-by-open-transaction",
+    "after a start of the server everybody waits for the transaction that came first",
+    migration("generations"),
+    ["raise exception 'the guard is let go' using errcode = 'MR000';", "null;"],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "forged-cancel-believed",
+    "whoever may connect cancels running jobs by a notification",
+    "src/worker/engine.ts",
+    [
+      "onCancel: new CancelCalls({ settings, worker, link, book, verdicts: this.#verdicts }).hear,",
+      "onCancel: (lease, id) => { const attempt = book.find(lease, id); if (attempt) this.#verdicts.cancel(attempt); },",
+    ],
+    ["tests/worker/strangers.test.ts"],
   ),
 ];

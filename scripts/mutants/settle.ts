@@ -199,7 +199,10 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     "jitter-always-full",
     "the delay may shrink to nothing whatever the settings say",
     VERDICT,
-    ["(job.options #>> '{backoff,jitter}')::double precision, type.backoff_jitter)", "1)"],
+    [
+      "round((job.options #>> '{backoff,jitter}')::numeric, 6)::double precision, type.backoff_jitter)",
+      "1)",
+    ],
     [sqlTest("fail")],
   ),
   plant(

@@ -69,21 +69,27 @@ $$;
 comment on function queue.authorize_enqueue is
   'The tenant an end user''s job belongs to. Raises 42501 for another tenant, a type that is neither public nor allowed to the role, or a token without tenant.';
 
-create function queue.hold_quota(p_tenant_id text)
+create function queue.hold_quota(p_tenant_id text, p_count integer)
 returns boolean
 language plpgsql
 volatile
 set search_path = pg_temp
 as $$
+declare
+  v_most integer;
 begin
-  if not exists (
-    select from queue.settings
-    left join queue.tenants as tenant on tenant.name = p_tenant_id
-    where coalesce(
-      tenant.user_max_open_jobs, settings.user_max_open_jobs, tenant.user_jobs_per_minute, settings.user_jobs_per_minute
-    ) is not null
-  ) then
+  select least(
+    coalesce(tenant.user_max_open_jobs, settings.user_max_open_jobs),
+    coalesce(tenant.user_jobs_per_minute, settings.user_jobs_per_minute)
+  ) into v_most
+  from queue.settings left join queue.tenants as tenant on tenant.name = p_tenant_id;
+  if v_most is null then
     return false;
+  end if;
+  -- Whatever is known of them by their keys: each refused call would use up as many ids, which end for everybody.
+  if p_count > greatest(v_most, 1000) then
+    raise exception 'quota exceeded: % jobs in one call', p_count
+      using errcode = 'MR016', detail = format('A call may have %s.', greatest(v_most, 1000)), hint = 'Make several calls.';
   end if;
   -- A row that is there is locked, and not written.
   insert into queue.user_quotas as quota (tenant_id, minute_began_at, minute_jobs)
@@ -93,7 +99,7 @@ begin
 end;
 $$;
 comment on function queue.hold_quota is
-  'Makes other end users of a tenant with a quota wait until the caller commits; false when it has none.';
+  'Makes other end users of a tenant with a quota wait until the caller commits; false when it has none. Raises MR016 for a call of more jobs than it could ever have.';
 
 -- Called while the quota is held, with the jobs that are new: a repeated idempotency key costs nothing.
 create function queue.charge_quota(p_tenant_id text, p_job_ids bigint[])

@@ -95,7 +95,7 @@ begin
   end if;
 
   if v_is_end_user then
-    v_is_metered := queue.hold_quota(p_tenant_id);
+    v_is_metered := queue.hold_quota(p_tenant_id, 1);
   end if;
   -- Reset by a crash or a promotion; for the rest of what ensure_generation looks at ids of jobs need not move on.
   if pg_sequence_last_value('queue.generation_mark') is null then

@@ -203,7 +203,7 @@ begin
   v_has_names := queue.check_jobs(v_jobs);
   if v_is_end_user then
     v_user_tenant_id := queue.caller_tenant();
-    v_is_metered := queue.hold_quota(v_user_tenant_id);
+    v_is_metered := queue.hold_quota(v_user_tenant_id, cardinality(v_jobs));
   end if;
   perform queue.ensure_generation();
   v_ids := array(select nextval('queue.job_ids') from generate_series(1, cardinality(v_jobs)));

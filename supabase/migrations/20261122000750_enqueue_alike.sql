@@ -90,7 +90,7 @@ begin
     perform queue.refuse_bloated(item.ordinal)
     from jsonb_array_elements(p_payloads) with ordinality as item (payload, ordinal)
     where queue.is_bloated(item.payload) order by item.ordinal limit 1;
-    v_is_metered := queue.hold_quota(p_tenant_id);
+    v_is_metered := queue.hold_quota(p_tenant_id, v_count);
   end if;
 
   perform queue.ensure_generation();

@@ -72,6 +72,45 @@ describeOnEachServer(
       });
     }
 
+    it("uses up no ids by calls that its quota refuses", async () => {
+      const last = async (): Promise<bigint> => {
+        const [row] = await context.db.superSql<{ at: string }[]>`
+          select last_value::text as at from queue.job_ids`;
+        return BigInt(only(row).at);
+      };
+      const before = await last();
+      const many = Array.from({ length: 1001 }, () => ({ type: "open", idempotency_key: "one" }));
+
+      const refused = [
+        await refusal(ann`select public.enqueue_jobs(${ann.json(many)})`),
+        await refusal(ann`select queue.enqueue_alike('open', ${ann.json(many)})`),
+      ];
+
+      assert.deepEqual(
+        refused.map(({ code }) => code),
+        ["MR016", "MR016"],
+      );
+      assert.equal(await last(), before);
+    });
+
+    it("enqueues for another tenant by a function of the owner only if that says so in the claims", async () => {
+      await context.db.sql.unsafe(`
+        create function public.enqueue_as_oneself(p_tenant text) returns bigint language sql security definer as $$
+          select public.enqueue_job('open', p_tenant_id => p_tenant) $$;
+        create function public.enqueue_checked(p_tenant text) returns bigint language plpgsql security definer as $$
+        begin
+          perform set_config('request.jwt.claims', jsonb_build_object(
+            'app_metadata', jsonb_build_object('tenant_id', p_tenant))::text, true);
+          return public.enqueue_job('open');
+        end $$;`);
+
+      const refused = await refusal(ann`select public.enqueue_as_oneself('other')`);
+      const [row] = await ann<{ id: string }[]>`select public.enqueue_checked('other') as id`;
+
+      assert.equal(refused.code, "42501");
+      assert.equal((await rigOf(context.db).row(only(row).id)).tenant_id, "other");
+    });
+
     it("has its numbers of a usual size, its long texts and signs in the payload all the same", async () => {
       const payload = {
         numbers: [Number.MAX_VALUE, Number.MIN_VALUE, 0, -1.5, 1e100, 123456789012],
