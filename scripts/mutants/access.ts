@@ -247,4 +247,18 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     ],
     ["tests/worker/strangers.test.ts"],
   ),
+  plant(
+    "platform-names-believed",
+    "who may make schemas lends one of the platform's names to functions that the owner runs",
+    FOUNDATION,
+    ["maker.rolsuper or maker.oid = owner.oid", "true"],
+    [HOSTILE_CALLERS],
+  ),
+  plant(
+    "refused-calls-use-up-ids",
+    "an end user uses up the ids of everybody by calls that its quota refuses",
+    migration("end_users"),
+    ["if p_count > greatest(v_most, 1000) then", "if false then"],
+    [HOSTILE_CALLERS],
+  ),
 ];

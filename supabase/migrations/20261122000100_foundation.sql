@@ -190,6 +190,31 @@ end;
 $$;
 comment on function queue.caller_app_role is 'The role an application gave the caller, app_metadata.role of the JWT, or null.';
 
+-- Schemas of the platform are known by their names. Who may make schemas in this database could lend one of these, with functions that our owner
+-- would run.
+create function queue.is_trusted_schema(p_name text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_temp
+as $$
+begin
+  return exists (
+    select from pg_catalog.pg_namespace as space
+    join pg_catalog.pg_roles as maker on maker.oid = space.nspowner
+    cross join pg_catalog.pg_namespace as own
+    join pg_catalog.pg_roles as owner on owner.oid = own.nspowner
+    where space.nspname = p_name and own.nspname = 'queue' and (
+      maker.rolsuper or maker.oid = owner.oid
+      -- A superuser counts as a member of every role.
+      or (not owner.rolsuper and pg_has_role(owner.oid, maker.oid, 'member'))
+    )
+  );
+end;
+$$;
+comment on function queue.is_trusted_schema is
+  'True for a schema that belongs to a superuser, to the owner of this one, or to a role that he is a member of; false also when there is none of this name.';
+
 -- The worker's role: no login of its own, granted to whoever runs workers.
 do $$
 begin

@@ -24,7 +24,7 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
-  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then
+  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null or not queue.is_trusted_schema('realtime') then
     return;
   end if;
   perform realtime.send(

@@ -32,7 +32,9 @@ stable
 set search_path = pg_temp
 as $$
 begin
-  if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null then
+  if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null
+    or not queue.is_trusted_schema('net') or not queue.is_trusted_schema('vault')
+  then
     o_state := 'unavailable';
     return;
   end if;

@@ -19,7 +19,7 @@ declare
 begin
   if exists (select from queue.rings as ring where ring.finished_at is null) then
     begin
-      if to_regclass('net._http_response') is not null then
+      if to_regclass('net._http_response') is not null and queue.is_trusted_schema('net') then
         with answered as (
           select ring.id, response.status_code, response.timed_out, response.error_msg, response.content, response.created
           from queue.rings as ring

@@ -69,7 +69,7 @@ declare
   v_installed jsonb := jsonb '[]';
   v_left_out jsonb := jsonb '[]';
   v_obstacle text := case
-    when to_regnamespace('cron') is null then
+    when not queue.is_trusted_schema('cron') then
       'pg_cron is not in this database: create extension pg_cron, then call queue.install_cron() again'
     when not has_schema_privilege('cron', 'usage') then
       format('%s may not use the schema cron: grant usage on schema cron to %I', current_user, current_user)
@@ -115,7 +115,7 @@ declare
   v_job record;
   v_gone text[] := array[]::text[];
 begin
-  if to_regnamespace('cron') is null then
+  if not queue.is_trusted_schema('cron') then
     return v_gone;
   end if;
   for v_job in
@@ -139,9 +139,9 @@ security definer
 set search_path = pg_temp
 as $$
 declare
-  v_has_net boolean := to_regclass('net.http_request_queue') is not null;
-  v_has_vault boolean := to_regclass('vault.decrypted_secrets') is not null;
-  v_has_cron boolean := to_regclass('cron.job_run_details') is not null;
+  v_has_net boolean := to_regclass('net.http_request_queue') is not null and queue.is_trusted_schema('net');
+  v_has_vault boolean := to_regclass('vault.decrypted_secrets') is not null and queue.is_trusted_schema('vault');
+  v_has_cron boolean := to_regclass('cron.job_run_details') is not null and queue.is_trusted_schema('cron');
   v_door record;
   v_ring jsonb;
   v_jobs jsonb;

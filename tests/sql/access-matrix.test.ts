@@ -49,7 +49,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.settle() queue.sign_in() queue.single_job() queue.span() queue.squeeze() queue.sweep_racing()
     queue.take_by_weight() queue.take_edge_bell() queue.take_fair() queue.take_keys() queue.take_lane()
     queue.take_suspect() queue.take_turns() queue.tenants_id_seq queue.tidy_error() queue.try_name()
-    queue.types_id_seq queue.uninstall_cron() queue.try_guard() queue.is_bloated() queue.refuse_bloated() queue.wait_for_guard() queue.was_settled() queue.weigh_edges() queue.worker_problems()
+    queue.types_id_seq queue.uninstall_cron() queue.try_guard() queue.is_bloated() queue.is_trusted_schema() queue.refuse_bloated() queue.wait_for_guard() queue.was_settled() queue.weigh_edges() queue.worker_problems()
     queue.workers_id_seq queue.write_jobs()`,
   "authenticated usage; millrace_worker usage; service_role usage": `
     schema:queue`,

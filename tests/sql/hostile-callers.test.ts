@@ -224,6 +224,72 @@ describeOnEachServer(
 );
 
 describeOnEachServer(
+  "a role that may make schemas",
+  (context) => {
+    it("lends none of the platform's names to functions that the owner would run", async (t) => {
+      const { superSql, sql, name } = context.db;
+      const url = await strangerUrl(context.db);
+      await superSql.unsafe(
+        `grant create on database ${name} to ${new URL(url).username}; grant create on schema public to ${new URL(url).username}`,
+      );
+      const maker = connect(url, { max: 1 });
+      t.after(() => maker.end());
+      await maker.unsafe(`
+        create table public.ran (who text, what text);
+        grant insert on public.ran to public;
+        create function public.spy(p_what text) returns boolean language plpgsql as $$
+        begin
+          insert into public.ran values (current_user, p_what);
+          return true;
+        end $$;
+        create schema net; create schema vault; create schema realtime; create schema cron;
+        grant usage on schema net, vault, realtime, cron to public;
+        create table net.http_request_queue (id bigint);
+        create view net._http_response as
+          select 1::bigint as id, 200 as status_code, false as timed_out, '' as error_msg, '' as content, now() as created
+          where public.spy('response');
+        create function net.http_post(url text, body jsonb, headers jsonb, timeout_milliseconds integer)
+          returns bigint language sql as $$ select 1::bigint where public.spy('post') $$;
+        create view vault.decrypted_secrets as
+          select given as name, 'http://here' as decrypted_secret
+          from unnest('{queue_worker_url,queue_worker_token}'::text[]) as given where public.spy('secret');
+        create function realtime.send(payload jsonb, event text, topic text, private boolean)
+          returns void language plpgsql as $$ begin perform public.spy('send'); end $$;
+        create table cron.job (jobid bigint, jobname text, username name, schedule text, active boolean);
+        create view cron.job_run_details as
+          select 1::bigint as runid, 1::bigint as jobid, now() as start_time, now() as end_time, '' as status, '' as return_message
+          where public.spy('run');
+        create function cron.schedule(name text, schedule text, command text)
+          returns bigint language sql as $$ select 1::bigint where public.spy('schedule') $$;
+        grant select on all tables in schema net, vault, cron to public;`);
+      await sql`update queue.settings set broadcasts = true`;
+      await sql`insert into queue.rings (at, reason, request_id) values (queue.clock(), 'tick', 1)`;
+      const { complete, enqueue, start } = rigOf(context.db);
+
+      await complete(await start("watched", { tenant: "acme" }));
+      await enqueue("watched");
+      const [row] = await sql`
+        select public.trigger_queue_worker() as rung, queue.arm_edge_bell() as armed, queue.collect_rings() as collected,
+          (queue.edge_status()) -> 'pg_cron' as cron, queue.install_cron() -> 'installed' as installed, queue.uninstall_cron() as gone`;
+
+      assert.deepEqual(
+        { ...only(row) },
+        {
+          rung: "unavailable",
+          armed: false,
+          collected: 0,
+          cron: false,
+          installed: [],
+          gone: [],
+        },
+      );
+      assert.deepEqual([...(await superSql`select * from public.ran`)], []);
+    });
+  },
+  { pooler: false },
+);
+
+describeOnEachServer(
   "a transaction that stays open",
   (context) => {
     it("after it moved the ids on keeps nobody from doing so or from what follows", async (t) => {
