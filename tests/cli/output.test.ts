@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createMask } from "../../src/cli/mask.ts";
-import { plainStyle } from "../../src/cli/output/style.ts";
+import { colourStyle, plainStyle } from "../../src/cli/output/style.ts";
 import { table } from "../../src/cli/output/table.ts";
+import { Terminal } from "../../src/cli/output/terminal.ts";
 import { distance, duration, oneLine } from "../../src/cli/output/words.ts";
 
 describe("words of the command line", () => {
@@ -34,6 +35,20 @@ describe("words of the command line", () => {
       [at("2026-01-01T11:59:19Z"), at("2026-01-01T14:30:00Z"), at("2025-12-29T00:00:00Z")],
       ["41 s ago", "in 2 h", "3 d ago"],
     );
+  });
+
+  it("what is told can't command the terminal, and keeps our own colours", () => {
+    const written: string[] = [];
+    const sink = { write: (text: string) => written.push(text) };
+    const terminal = new Terminal({ stdout: sink, stderr: sink, env: {} });
+    const evil = "a\u001b]0;title\u0007b\u001b[2Jc\u009b2Jd\rok\u001b[8mhidden";
+    const style = colourStyle(true);
+
+    terminal.line(`${style("good", "fine")} ${style("faint", "x")}\tof\r\n${evil}`);
+    terminal.say(evil);
+
+    const told = "a\\u001b]0;title\\u0007b\\u001b[2Jc\\u009b2Jd\\u000dok\\u001b[8mhidden\n";
+    assert.deepEqual(written, [`\u001b[32mfine\u001b[39m \u001b[2mx\u001b[22m\tof\n${told}`, told]);
   });
 
   it("a text becomes one line without control characters", () => {

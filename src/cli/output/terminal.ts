@@ -1,5 +1,5 @@
 import { createMask, type Mask } from "../mask.ts";
-import { colourStyle, type Style, wantsColour } from "./style.ts";
+import { colourStyle, harmless, type Style, wantsColour } from "./style.ts";
 
 /** Where one of the two streams goes. */
 export interface Sink {
@@ -60,7 +60,7 @@ export class Terminal {
 
   /** A line of data for people. */
   line(text = ""): void {
-    this.#stdout.write(`${this.#mask(text)}\n`);
+    this.#stdout.write(`${harmless(this.#mask(text))}\n`);
   }
 
   lines(texts: readonly string[]): void {
@@ -84,7 +84,7 @@ export class Terminal {
 
   /** A line of talk. */
   say(text = ""): void {
-    this.#stderr.write(`${this.#mask(text)}\n`);
+    this.#stderr.write(`${harmless(this.#mask(text))}\n`);
   }
 
   /** The stream under a progress bar. */
