@@ -29,6 +29,9 @@ as $$
 declare
   v_count integer;
 begin
+  if not queue.is_trusted_schema('cron') then
+    return 0;
+  end if;
   delete from cron.job_run_details as past
   where coalesce(past.end_time, past.start_time) < queue.clock() - interval '7 days'
     and past.jobid in (select job.jobid from cron.job as job where job.jobname like 'millrace-%');
@@ -39,6 +42,7 @@ $$;
 comment on function queue.purge_cron_history is
   'Deletes what pg_cron wrote down of our jobs more than seven days ago, and returns how many rows: pg_cron itself keeps them for ever.';
 
+-- Only functions of this schema: in public others may make one of the same name that fits a call better, and pg_cron calls as the owner.
 create function queue.cron_jobs()
 returns table (name text, schedule text, fallback text, command text)
 language sql
@@ -46,8 +50,8 @@ immutable
 set search_path = pg_temp
 as $$
   values
-    ('millrace-process', '10 seconds', '* * * * *', 'select public.trigger_queue_worker()'),
-    ('millrace-clean-up', '* * * * *', null, 'select public.cleanup_stuck_jobs()'),
+    ('millrace-process', '10 seconds', '* * * * *', $c$select queue.trigger_worker('process', null, null)$c$),
+    ('millrace-clean-up', '* * * * *', null, 'select queue.cleanup()'),
     ('millrace-maintenance', '* * * * *', null, 'select queue.maintain()'),
     ('millrace-retention', '* * * * *', null, 'select queue.drop_old_partitions()'),
     ('millrace-weekly-payouts', '0 9 * * 1', null, $c$select queue.enqueue_once('weekly_payouts', 'week')$c$),

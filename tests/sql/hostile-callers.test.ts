@@ -261,7 +261,9 @@ describeOnEachServer(
           where public.spy('run');
         create function cron.schedule(name text, schedule text, command text)
           returns bigint language sql as $$ select 1::bigint where public.spy('schedule') $$;
-        grant select on all tables in schema net, vault, cron to public;`);
+        grant select, delete on all tables in schema net, vault, cron to public;
+        create function public.trigger_queue_worker() returns text
+          language sql as $$ select 'rung' where public.spy('overload') $$;`);
       await sql`update queue.settings set broadcasts = true`;
       await sql`insert into queue.rings (at, reason, request_id) values (queue.clock(), 'tick', 1)`;
       const { complete, enqueue, start } = rigOf(context.db);
@@ -269,8 +271,8 @@ describeOnEachServer(
       await complete(await start("watched", { tenant: "acme" }));
       await enqueue("watched");
       const [row] = await sql`
-        select public.trigger_queue_worker() as rung, queue.arm_edge_bell() as armed, queue.collect_rings() as collected,
-          (queue.edge_status()) -> 'pg_cron' as cron, queue.install_cron() -> 'installed' as installed, queue.uninstall_cron() as gone`;
+        select queue.trigger_worker('process', null, null) as rung, queue.arm_edge_bell() as armed, queue.collect_rings() as collected,
+          (queue.edge_status()) -> 'pg_cron' as cron, queue.purge_cron_history() as purged, queue.install_cron() -> 'installed' as installed, queue.uninstall_cron() as gone`;
 
       assert.deepEqual(
         { ...only(row) },
@@ -278,11 +280,17 @@ describeOnEachServer(
           rung: "unavailable",
           armed: false,
           collected: 0,
+          purged: 0,
           cron: false,
           installed: [],
           gone: [],
         },
       );
+      for (const { command } of await sql<
+        { command: string }[]
+      >`select command from queue.cron_jobs()`) {
+        await sql.unsafe(command);
+      }
       assert.deepEqual([...(await superSql`select * from public.ran`)], []);
     });
   },
