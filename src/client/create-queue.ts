@@ -1,4 +1,4 @@
-import { wholeNumber } from "../core/check-options.ts";
+import { isoTime, optionalText, requiredText, wholeNumber } from "../core/check-options.ts";
 import { type Clock, systemClock } from "../core/clock.ts";
 import { UnknownJobError } from "../core/errors.ts";
 import { toQueryable, toSql } from "../db/detect.ts";
@@ -27,7 +27,7 @@ import {
 } from "../db/operator-functions.ts";
 import { awaitResult, type ResultOptions } from "./await-result.ts";
 import { type CallOptions, callerInTransaction, callerOf } from "./call-options.ts";
-import { idOf, type JobReference } from "./enqueue-options.ts";
+import { idOf, idsOf, type JobReference } from "./enqueue-options.ts";
 import { createEnqueuer, type Enqueuer, type ToHandle } from "./enqueuer.ts";
 import { SharedCommits } from "./shared-commits.ts";
 
@@ -38,7 +38,7 @@ export interface QueueOptions {
 }
 
 export interface ActOptions extends CallOptions {
-  /** Kept in the job's history. */
+  /** Kept in the history, up to 8 KiB of it. */
   readonly reason?: string;
 }
 
@@ -112,16 +112,25 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
     explain: async (job, call) => caller(call, (db) => explainJob(db, idOf(job))),
     async cancel(job, { reason, ...call } = {}) {
       const id = idOf(job);
-      return known(id, await caller(call, (db) => cancelJob(db, id, reason)));
+      return known(
+        id,
+        await caller(call, (db) => cancelJob(db, id, optionalText("reason", reason))),
+      );
     },
     retry: async (job, { reason, withDescendants, ...call } = {}) =>
-      caller(call, (db) => retryJob(db, idOf(job), reason, withDescendants)),
+      caller(call, (db) =>
+        retryJob(db, idOf(job), optionalText("reason", reason), withDescendants),
+      ),
     redrive: async (filter, call) => caller(call, (db) => redriveJobs(db, checkDeadFilter(filter))),
     purge: async (filter, call) => caller(call, (db) => purgeJobs(db, checkDeadFilter(filter))),
     pause: async (queue, { reason, ...call } = {}) =>
-      caller(call, (db) => pauseQueue(db, queue, reason)),
-    resume: async (queue, call) => caller(call, (db) => resumeQueue(db, queue)),
-    stats: async (queue, call) => caller(call, (db) => queueStats(db, queue)),
+      caller(call, (db) =>
+        pauseQueue(db, requiredText("queue", queue), optionalText("reason", reason)),
+      ),
+    resume: async (queue, call) =>
+      caller(call, (db) => resumeQueue(db, requiredText("queue", queue))),
+    stats: async (queue, call) =>
+      caller(call, (db) => queueStats(db, optionalText("queue", queue))),
     health: async (call) => caller(call, (db) => queueHealth(db)),
   };
 }
@@ -130,14 +139,22 @@ export function createQueue({ sql: handle, clock = systemClock }: QueueOptions):
 const MOST_ROWS = 100_000;
 
 function checkFilter(filter: JobFilter): JobFilter {
-  if (filter.beforeId !== undefined) idOf(filter.beforeId);
+  if (filter.beforeId !== undefined) idOf(filter.beforeId, "beforeId");
   if (filter.limit !== undefined) wholeNumber("limit", filter.limit, 0, MOST_ROWS);
+  for (const name of ["status", "type", "queue", "tenantId"] as const) {
+    optionalText(name, filter[name]);
+  }
   return filter;
 }
 
 function checkDeadFilter<F extends DeadLetterFilter>(filter: F): F {
-  if (filter.limit !== undefined) wholeNumber("limit", filter.limit, 0, MOST_ROWS);
-  return filter.ids ? { ...filter, ids: filter.ids.map(idOf) } : filter;
+  const { ids, failedBefore, limit } = filter;
+  if (limit !== undefined) wholeNumber("limit", limit, 0, MOST_ROWS);
+  if (failedBefore !== undefined && failedBefore !== null) isoTime("failedBefore", failedBefore);
+  for (const name of ["type", "tenantId", "fingerprint", "reason"] as const) {
+    optionalText(name, filter[name]);
+  }
+  return ids ? { ...filter, ids: idsOf("ids", ids) } : filter;
 }
 
 function known<T>(id: string, answer: T | null): T {

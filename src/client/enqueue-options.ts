@@ -1,6 +1,7 @@
-import { refused } from "../core/check-options.ts";
+import { array, isoTime, optionalText, optionalWord, refused } from "../core/check-options.ts";
 import {
   type BackoffOptions,
+  checkJob,
   checkMaxRetries,
   checkPriority,
   checkTimeout,
@@ -45,6 +46,7 @@ export type JobReference = string | { readonly id: string };
 
 /** Checks input and options and puts them into the words of the database. */
 export async function toNewJob(job: Job, input: unknown, options: EnqueueOptions): Promise<NewJob> {
+  checkJob(job);
   const encoded = encodeInput(job, input);
   const payload = typeof encoded === "string" ? encoded : await encoded;
   return { ...jobDetails(job, options), payload };
@@ -89,19 +91,21 @@ function valueAt(value: unknown, path: string): unknown {
 
 /** All of a new job but its payload. */
 export function jobDetails(job: Job, options: EnqueueOptions): Omit<NewJob, "payload"> {
-  if (options.at && options.delay !== undefined) {
+  const { at } = options;
+  const hasTime = at !== undefined && at !== null;
+  if (hasTime && options.delay !== undefined) {
     throw refused("delay", 'must not come together with "at"', options.delay);
   }
   return {
     type: job.type,
     priority: checkPriority(options.priority) ?? job.priority,
-    scheduledAt: options.at && isoTime(options.at),
+    scheduledAt: hasTime ? isoTime("at", at) : undefined,
     delayMs: options.delay === undefined ? undefined : delayMs(options.delay),
-    tenantId: options.tenantId,
-    queue: options.queue ?? job.queue,
+    tenantId: optionalText("tenantId", options.tenantId),
+    queue: optionalText("queue", options.queue) ?? job.queue,
     maxRetries: checkMaxRetries(options.maxRetries) ?? job.maxRetries,
-    dependsOn: options.dependsOn?.map(idOf),
-    idempotencyKey: options.idempotencyKey,
+    dependsOn: idsOf("dependsOn", options.dependsOn),
+    idempotencyKey: optionalText("idempotencyKey", options.idempotencyKey),
     options: storedOptions(job, options),
   };
 }
@@ -109,10 +113,20 @@ export function jobDetails(job: Job, options: EnqueueOptions): Omit<NewJob, "pay
 /** The largest bigint of Postgres. */
 const LARGEST_ID = 9_223_372_036_854_775_807n;
 
-export function idOf(reference: JobReference): string {
+export function idOf(reference: JobReference, option = "id"): string {
   const id = typeof reference === "string" ? reference : reference?.id;
   if (typeof id === "string" && /^\d{1,19}$/.test(id) && BigInt(id) <= LARGEST_ID) return id;
-  throw refused("id", "must be the id of a job", id);
+  throw refused(option, "must be the id of a job", id ?? reference);
+}
+
+/** The ids of several jobs; nothing stays nothing. */
+export function idsOf(
+  option: string,
+  references: readonly JobReference[] | null | undefined,
+): string[] | undefined {
+  if (references === undefined || references === null) return undefined;
+  // Not with map, which passes over holes.
+  return Array.from(array(option, references), (one, at) => idOf(one, `${option}[${at}]`));
 }
 
 /** Further ahead nobody plans, and times come near the end of what the database can write. */
@@ -124,15 +138,6 @@ function delayMs(delay: Duration): number {
   return ms;
 }
 
-function isoTime(at: Date): string {
-  const year = at instanceof Date ? at.getUTCFullYear() : Number.NaN;
-  // Others are written in a way that the database does not read.
-  if (!(year >= 1 && year <= 9999)) {
-    throw refused("at", "must be a valid Date from the year 1 to 9999", at);
-  }
-  return at.toISOString();
-}
-
 /** Most jobs have none of these. */
 const STORED = ["backoff", "timeout", "onParentFailure", "onKeyConflict"] as const;
 
@@ -140,14 +145,19 @@ function storedOptions(job: Job, options: EnqueueOptions): NewJob["options"] {
   if (job.backoff === undefined && !STORED.some((name) => options[name] !== undefined)) {
     return undefined;
   }
+  const onParentFailure = optionalWord("onParentFailure", options.onParentFailure, [
+    "cancel",
+    "run",
+  ]);
+  const onKeyConflict = optionalWord("onKeyConflict", options.onKeyConflict, ["error", "return"]);
   const backoff = { ...job.backoff, ...(options.backoff && toBackoff(options.backoff)) };
   const stored = {
     ...(Object.keys(backoff).length > 0 && {
       backoff: { base_ms: backoff.baseMs, cap_ms: backoff.capMs, jitter: backoff.jitter },
     }),
     ...(options.timeout !== undefined && { timeout_ms: checkTimeout(options.timeout) }),
-    ...(options.onParentFailure && { on_parent_failure: options.onParentFailure }),
-    ...(options.onKeyConflict && { on_key_conflict: options.onKeyConflict }),
+    ...(onParentFailure && { on_parent_failure: onParentFailure }),
+    ...(onKeyConflict && { on_key_conflict: onKeyConflict }),
   };
   return Object.keys(stored).length > 0 ? stored : undefined;
 }

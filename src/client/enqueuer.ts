@@ -1,6 +1,6 @@
-import { refused } from "../core/check-options.ts";
-import type { Job } from "../core/define-job.ts";
-import { InvalidPayloadError } from "../core/errors.ts";
+import { array, refused } from "../core/check-options.ts";
+import { checkJob, type Job } from "../core/define-job.ts";
+import { InvalidOptionError, InvalidPayloadError } from "../core/errors.ts";
 import { enqueueMany, enqueueOne, type MadeJob, type NewJob } from "../db/enqueue-functions.ts";
 import type { ResultOptions } from "./await-result.ts";
 import type { Caller, CallOptions } from "./call-options.ts";
@@ -72,9 +72,10 @@ export function createEnqueuer(
       return toHandle(made) as EnqueuedJob<never>;
     },
     async enqueueMany(job, inputs, options = {}, call) {
+      checkJob(job);
       const jobs: NewJob[] = [];
       // What holds for all is looked at once, and nothing is awaited that is there already: there may be many.
-      const detailsOf = toDetails(job, options, inputs.length);
+      const detailsOf = toDetails(job, options, array("inputs", inputs).length);
       for (const [index, input] of inputs.entries()) {
         const encoded = atIndex(index, () => encodeInput(job, input));
         const payload = typeof encoded === "string" ? encoded : await encoded;
@@ -95,7 +96,15 @@ function toDetails<Input>(
   count: number,
 ): (input: Input, index: number) => Omit<NewJob, "payload"> {
   if (typeof options === "function") {
-    return (input, index) => jobDetails(job, options(input, index));
+    return (input, index) => {
+      const own = options(input, index);
+      try {
+        return jobDetails(job, own);
+      } catch (error) {
+        if (!(error instanceof InvalidOptionError)) throw error;
+        throw new InvalidOptionError(`[${index}].${error.option}`, error.reason, { cause: error });
+      }
+    };
   }
   if (options.idempotencyKey !== undefined && count > 1) {
     throw refused(

@@ -2,7 +2,7 @@ import type { Job } from "../core/define-job.ts";
 import { QueueError } from "../core/errors.ts";
 import type { MadeJob, NewJob } from "../db/enqueue-functions.ts";
 import type { ResultOptions } from "./await-result.ts";
-import { type EnqueueOptions, idOf, toNewJob } from "./enqueue-options.ts";
+import { type EnqueueOptions, idOf, idsOf, toNewJob } from "./enqueue-options.ts";
 import type { EnqueuedJob, ToHandle } from "./enqueuer.ts";
 
 /** Collects the jobs of a flow. */
@@ -115,8 +115,10 @@ async function toFlowJob(
   const parents = Array.isArray(after) ? (after as readonly FlowJob[]) : [after as FlowJob];
   const inside = parents.filter((parent) => own.has(parent));
   // Of another flow: by its id, which it has once that flow is enqueued. Refs mean something within one flow only.
-  const outside = parents.filter((parent) => !own.has(parent)).map(idOf);
-  const existing = [...(rest.dependsOn ?? []).map(idOf), ...outside];
+  const outside = parents
+    .filter((parent) => !own.has(parent))
+    .map((parent) => idOf(parent, "after"));
+  const existing = [...(idsOf("dependsOn", rest.dependsOn) ?? []), ...outside];
   return {
     ...(await toNewJob(job, input, rest)),
     dependsOn: existing.length > 0 ? existing : undefined,

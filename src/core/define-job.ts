@@ -1,5 +1,5 @@
 import type { Backoff } from "./backoff.ts";
-import { refused, wholeNumber } from "./check-options.ts";
+import { optionalText, refused, requiredText, wholeNumber } from "./check-options.ts";
 import { type Duration, toMs } from "./durations.ts";
 import type { StandardSchema } from "./standard-schema.ts";
 
@@ -65,10 +65,10 @@ export function defineJob<Input = unknown, Output = unknown, Given = Input>(
     throw refused("type", 'must be a name such as "email.send"', type);
   }
   return {
-    type,
+    type: requiredText("type", type),
     input: options.input,
     output: options.output,
-    queue: options.queue,
+    queue: optionalText("queue", options.queue),
     priority: checkPriority(options.priority),
     maxRetries: checkMaxRetries(options.maxRetries),
     timeoutMs: options.timeout === undefined ? undefined : checkTimeout(options.timeout),
@@ -76,9 +76,18 @@ export function defineJob<Input = unknown, Output = unknown, Given = Input>(
   };
 }
 
+/** Throws InvalidOptionError unless it is what defineJob makes: a typo or a circular import makes it undefined. */
+export function checkJob(job: Job): void {
+  if (typeof job?.type !== "string") throw refused("job", "must be made by defineJob", job);
+}
+
 /** The options in the units that the database takes. */
-export function toBackoff({ base, cap, jitter }: BackoffOptions): Partial<Backoff> {
-  if (jitter !== undefined && !(jitter >= 0 && jitter <= 1)) {
+export function toBackoff(options: BackoffOptions): Partial<Backoff> {
+  if (typeof options !== "object" || Array.isArray(options)) {
+    throw refused("backoff", "must be an object with base, cap or jitter", options);
+  }
+  const { base, cap, jitter } = options;
+  if (jitter !== undefined && !(typeof jitter === "number" && jitter >= 0 && jitter <= 1)) {
     throw refused("backoff.jitter", "must be between 0 and 1", jitter);
   }
   return {

@@ -40,10 +40,12 @@ export class InvalidOptionError extends QueueError {
   override readonly name = "InvalidOptionError";
   readonly code = "INVALID_OPTION";
   readonly option: string;
+  readonly reason: string;
 
   constructor(option: string, reason: string, details: ErrorDetails = {}) {
     super(`Option "${option}" is invalid: ${reason}`, details);
     this.option = option;
+    this.reason = reason;
   }
 }
 

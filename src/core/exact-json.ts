@@ -11,7 +11,7 @@ const LONG_NUMBER = /\d{16}/;
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 
 /**
- * The numbers of a valid JSON text that `JSON.parse` would change: whole ones beyond 2^53 that are not exact, and those that would become
+ * The numbers of a valid JSON text that `JSON.parse` would change: whole ones beyond 2^53 that it would write differently, and those that would become
  * infinite or zero. Fractions are rounded by everybody who reads JSON, and don't count. Most texts have no long number, and are not read.
  */
 export function findInexact(text: string): InexactNumber[] {
@@ -99,6 +99,17 @@ function isInexact(number: string): boolean {
   if (!Number.isFinite(value)) return true;
   if (value === 0) return /[1-9]/.test(number.replace(/[eE].*$/, ""));
   if (/[eE]/.test(number) || Math.abs(value) <= Number.MAX_SAFE_INTEGER) return false;
-  const [whole = "0"] = number.split(".");
-  return BigInt(whole) !== BigInt(value) || /\.0*[1-9]/.test(number);
+  if (/\.0*[1-9]/.test(number)) return true;
+  const whole = BigInt(number.replace(/\..*$/, ""));
+  return whole !== BigInt(value) && whole !== writtenOut(value);
+}
+
+/**
+ * A large whole number as JavaScript writes it, with all its digits: 1e23 is 10^23, although the double is a little less. Postgres keeps
+ * what was written, so what a program in JavaScript has sent comes back as it was.
+ */
+function writtenOut(value: number): bigint {
+  const [digits = "", exponent = "0"] = String(value).split("e");
+  const [whole = "", fraction = ""] = digits.split(".");
+  return BigInt(whole + fraction.padEnd(Number(exponent), "0"));
 }

@@ -1,5 +1,5 @@
 import { refused, wholeNumber } from "./check-options.ts";
-import type { Job } from "./define-job.ts";
+import { checkJob, type Job } from "./define-job.ts";
 import type { BatchContext, HandlerContext } from "./handler.ts";
 import type { Outcome } from "./outcomes.ts";
 
@@ -73,7 +73,7 @@ export function implementBatch<Input, Output, Given>(
 
 /** A typo or a circular import makes it undefined, and every job would seem to be done. */
 function checkHandler(job: Job, handle: unknown): void {
-  if (typeof job?.type !== "string") throw refused("job", "must be made by defineJob", job);
+  checkJob(job);
   if (typeof handle !== "function") {
     throw refused("handle", `must be a function, for jobs of type "${job.type}"`, handle);
   }

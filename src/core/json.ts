@@ -13,6 +13,11 @@ export type JsonValue =
 // biome-ignore lint/suspicious/noControlCharactersInRegex: NUL is what we look for.
 const UNSTORABLE = /\u0000|\p{Surrogate}/gu;
 
+/** Whether Postgres keeps a text as it is. */
+export function isStorable(text: string): boolean {
+  return text.search(UNSTORABLE) < 0;
+}
+
 /** Replaces what Postgres cannot keep in a text: NUL, and halves of surrogate pairs. */
 export function storableText(text: string): string {
   return text.replace(UNSTORABLE, "\uFFFD");
@@ -100,8 +105,7 @@ function findFault(
   }
   if (typeof value === "string") {
     if (value.includes("\u0000")) return { path, reason: "a text must not contain NUL" };
-    if (value.search(UNSTORABLE) >= 0)
-      return { path, reason: "a text contains half a surrogate pair" };
+    if (!isStorable(value)) return { path, reason: "a text contains half a surrogate pair" };
     return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;

@@ -6,7 +6,7 @@ export interface Fault {
 
 /**
  * The first thing in a value that JSON would lose without a word: NaN, infinities, invalid dates, holes and undefined in arrays, functions,
- * symbols, maps, sets, typed arrays, and objects of classes that would become `{}`. Members of an object that are undefined are left
+ * symbols, errors, maps, sets, typed arrays, and objects of classes that would become `{}`. Members of an object that are undefined are left
  * out, as everywhere. The value is one that `JSON.stringify` takes.
  */
 export function findLoss(value: unknown, path = ""): Fault | undefined {
@@ -46,7 +46,7 @@ function lossOfOther(value: object, path: string): Fault | undefined {
   if (value instanceof Number) return findLoss(value.valueOf(), path);
   if (value instanceof String || value instanceof Boolean) return undefined;
   const keys = Object.keys(value);
-  if (ArrayBuffer.isView(value) || (keys.length === 0 && !isPlain(value))) {
+  if (hidesMost(value) || (keys.length === 0 && !isPlain(value))) {
     return { path, reason: `${nameOf(value)} cannot be written as JSON; ${adviceFor(value)}` };
   }
   return lossOfMembers(value, keys, path);
@@ -76,6 +76,16 @@ function lossOfArray(values: readonly unknown[], path: string): Fault | undefine
   return undefined;
 }
 
+/** What it is about is none of its members, whatever those that somebody gave it: the message of an error for example. */
+function hidesMost(value: object): boolean {
+  return (
+    ArrayBuffer.isView(value) ||
+    value instanceof Error ||
+    value instanceof Map ||
+    value instanceof Set
+  );
+}
+
 /** Also of another realm, whose Object is not ours. */
 function isPlain(value: object): boolean {
   const parent: unknown = Object.getPrototypeOf(value);
@@ -90,6 +100,7 @@ function nameOf(value: object): string {
 function adviceFor(value: object): string {
   if (value instanceof Map) return "pass Object.fromEntries(map) or [...map]";
   if (value instanceof Set) return "pass [...set]";
+  if (value instanceof Error) return "pass its name and message, or give it a toJSON";
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer)
     return "pass text, in base64 for example";
   return "give it a toJSON, or pass a plain object";

@@ -1,4 +1,5 @@
 import { hasBrand, OUTCOME } from "./brand.ts";
+import { refused } from "./check-options.ts";
 import { type Duration, toMs } from "./durations.ts";
 import { toReason } from "./job-error.ts";
 
@@ -25,9 +26,9 @@ export class Outcome {
 
 Object.defineProperty(Outcome.prototype, OUTCOME, { value: true });
 
-/** Run the job again after a while; no attempt is used up. The reason may be anything, an error for example: its words are kept. */
+/** Run the job again after a while, 100 years at most; no attempt is used up. The reason may be anything, an error for example: its words are kept. */
 export function snooze(delay: Duration, reason?: unknown): Outcome {
-  const delayMs = toMs(delay, "delay");
+  const delayMs = waitMs(delay, "delay");
   if (reason === undefined) return new Outcome("snoozed", { delayMs });
   return new Outcome("snoozed", { delayMs, reason: toReason(reason) });
 }
@@ -47,7 +48,16 @@ export interface FailOptions {
 /** The attempt failed: what throwing does, with a say in the retry. */
 export function fail(error: unknown, { retryable = true, retryAfter }: FailOptions = {}): Outcome {
   if (retryAfter === undefined) return new Outcome("failed", { error, retryable });
-  return new Outcome("failed", { error, retryable, delayMs: toMs(retryAfter, "retryAfter") });
+  return new Outcome("failed", { error, retryable, delayMs: waitMs(retryAfter, "retryAfter") });
+}
+
+/** The database waits no longer. */
+const LONGEST_WAIT_MS = 100 * 365 * 86_400_000;
+
+function waitMs(wait: Duration, option: string): number {
+  const ms = toMs(wait, option);
+  if (ms > LONGEST_WAIT_MS) throw refused(option, "must be at most 100 years", wait);
+  return ms;
 }
 
 /** What an outcome says, with nothing in it that could surprise. */

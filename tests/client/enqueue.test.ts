@@ -117,7 +117,7 @@ describeOnEachServer("enqueue", (context) => {
       [{ at: new Date("nonsense") }, "at"],
       [{ priority: "urgent" }, "priority"],
       [{ maxRetries: -1 }, "maxRetries"],
-      [{ dependsOn: ["not an id"] }, "id"],
+      [{ dependsOn: ["not an id"] }, "dependsOn[0]"],
       [{ queue: "" }, "queue"],
       [{ tenantId: "" }, "tenantId"],
       [{ idempotencyKey: "" }, "idempotencyKey"],

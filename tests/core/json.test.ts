@@ -27,6 +27,20 @@ test("a payload that the database could not keep is refused with the place of th
   }
 });
 
+test("members that somebody gave to an error or a map don't make it one that JSON can say", () => {
+  const failure = Object.assign(new Error("no such file"), { code: "ENOENT" });
+  const labelled = Object.assign(new Map([["a", 1]]), { label: "x" });
+  for (const [value, path] of [
+    [{ failure }, "failure"],
+    [[labelled], "[0]"],
+  ] as const) {
+    assert.throws(() => encodePayload(value), { code: "INVALID_PAYLOAD", path });
+    assert.throws(() => encodeResult(value), { code: "INVALID_RESULT", path });
+  }
+  const told = Object.assign(failure, { toJSON: () => ({ told: true }) });
+  assert.equal(encodePayload(told), '{"told":true}');
+});
+
 test("functions and symbols are no payloads", () => {
   assert.throws(() => encodePayload(() => 1), { code: "INVALID_PAYLOAD" });
   assert.throws(() => encodePayload(Symbol("x")), { code: "INVALID_PAYLOAD" });

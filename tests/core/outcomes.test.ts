@@ -37,6 +37,17 @@ test("an outcome is read with care, whoever made it", () => {
   assert.equal(readOutcome(null), undefined);
 });
 
+test("a wait that the database would cut is refused", () => {
+  assert.equal(snooze("36500d").delayMs, 3_153_600_000_000);
+  for (const wait of [1e308, 3_153_600_000_001, "999999999d"] as const) {
+    assert.throws(() => snooze(wait), { code: "INVALID_OPTION", option: "delay" });
+    assert.throws(() => fail("x", { retryAfter: wait }), {
+      code: "INVALID_OPTION",
+      option: "retryAfter",
+    });
+  }
+});
+
 test("a snooze that is none is refused", () => {
   assert.throws(() => snooze("later" as never), { code: "INVALID_OPTION", option: "delay" });
 });

@@ -74,6 +74,20 @@ describeOnEachServer("a payload with numbers that JavaScript can't hold", (conte
     });
   }
 
+  it("and those that a program in JavaScript sent come back as they were, as payload and as result", async () => {
+    const job = defineJob<number, number>("exact.echo", { maxRetries: 0 });
+    const numbers = [
+      ...[1e23, 1.5e300, Number.MAX_VALUE, -(2 ** 63), 123456789012345680000, 2 ** 53 + 2],
+      ...[5e-324, 0.1 + 0.2, 1 / 3],
+    ];
+    await withWorker(context.db, [implement(job, ({ input }) => input)], async ({ queue }) => {
+      const jobs = await queue.enqueueMany(job, numbers);
+      for (const number of numbers) jobs.push(await queue.enqueue(job, number));
+      const results = await Promise.all(jobs.map((one) => one.result()));
+      assert.deepEqual(results, [...numbers, ...numbers]);
+    });
+  });
+
   it("and a result of that kind is not rounded for who waits for it", async () => {
     const [row] = await context.db.sql<
       { id: string }[]
