@@ -1,7 +1,9 @@
-import { refused, wholeNumber } from "../core/check-options.ts";
+import { array, optionalText, refused, requiredText, wholeNumber } from "../core/check-options.ts";
 import { type Clock, systemClock } from "../core/clock.ts";
+import { InvalidOptionError, InvalidPayloadError } from "../core/errors.ts";
 import type { Middleware } from "../core/handler.ts";
 import type { Implementation } from "../core/implement.ts";
+import { encodePayload } from "../core/json.ts";
 import { consoleLogger, type Logger, shielded } from "../core/logger.ts";
 import { toSql } from "../db/detect.ts";
 import type { Sql } from "../db/sql.ts";
@@ -108,7 +110,7 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     shutdownTimeoutMs = 25_000,
     abortGraceMs = 1_000,
   } = options;
-  const routes = buildRoutes(options.handlers, options.middleware ?? []);
+  const routes = buildRoutes(options.handlers, checkMiddleware(options.middleware ?? []));
   wholeNumber("leaseMs", leaseMs, 1_000, LONGEST_MS);
   const sql = toSql(options.sql);
   const logger = shielded(options.logger ?? consoleLogger({ level: "warn" }));
@@ -117,8 +119,8 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     lifeline: openLifeline(sql, logger),
     routes,
     lanes: toLanes(options, routes, leaseMs),
-    name: options.name ?? crypto.randomUUID(),
-    tenantId: options.tenantId ?? null,
+    name: optionalText("name", options.name) ?? crypto.randomUUID(),
+    tenantId: optionalText("tenantId", options.tenantId) ?? null,
     perTenant:
       options.maxJobsPerTenant === undefined
         ? undefined
@@ -130,11 +132,11 @@ export function toSettings(options: WorkerOptions): WorkerSettings {
     shutdownTimeoutMs: wholeNumber("shutdownTimeoutMs", shutdownTimeoutMs, 0, LONGEST_MS),
     abortGraceMs: wholeNumber("abortGraceMs", abortGraceMs, 0, LONGEST_MS),
     listen: options.listen ?? true,
-    onEvent: options.onEvent,
+    onEvent: checkListener(options.onEvent),
     logger,
-    details: options.details ?? {},
+    details: checkDetails(options.details ?? {}),
     clock: options.clock ?? systemClock,
-    random: options.random ?? Math.random,
+    random: options.random ? withinOne(options.random) : Math.random,
   };
 }
 
@@ -151,10 +153,45 @@ function toLanes(
   const maxPrefetch = wholeNumber("prefetch", prefetch, 0, 10_000);
   const batchSize = Math.min(...[...routes.values()].map((route) => route.batchSize));
   return entries.map(([name, slots]) => ({
-    name,
+    name: requiredText("queues", name),
     concurrency: wholeNumber(queues ? `queues.${name}` : "concurrency", slots, 1, 10_000),
     maxPrefetch,
     batchSize,
     horizonMs: Math.min(leaseMs / 10, LONGEST_HORIZON_MS),
   }));
+}
+
+function checkMiddleware(middleware: readonly Middleware[]): readonly Middleware[] {
+  for (const [at, wrap] of array("middleware", middleware).entries()) {
+    if (typeof wrap !== "function") throw refused(`middleware[${at}]`, "must be a function", wrap);
+  }
+  return middleware;
+}
+
+function checkListener(onEvent: WorkerOptions["onEvent"]): WorkerOptions["onEvent"] {
+  if (onEvent === undefined || onEvent === null || typeof onEvent === "function") return onEvent;
+  throw refused("onEvent", "must be a function", onEvent);
+}
+
+/** They are sent with each heartbeat, so what can't be sent must not be found out by the first one. */
+function checkDetails(details: WorkerSettings["details"]): WorkerSettings["details"] {
+  if (typeof details !== "object" || Array.isArray(details)) {
+    throw refused("details", "must be an object", details);
+  }
+  try {
+    encodePayload(details);
+  } catch (error) {
+    if (!(error instanceof InvalidPayloadError)) throw error;
+    const place = error.path === "" ? "details" : `details.${error.path}`;
+    throw new InvalidOptionError(place, error.reason, { cause: error });
+  }
+  return details;
+}
+
+/** Waits are made of it: a number out of bounds would make some of them none at all, again and again. */
+function withinOne(random: () => number): () => number {
+  return () => {
+    const number = random();
+    return number >= 0 && number < 1 ? number : Math.random();
+  };
 }

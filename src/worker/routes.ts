@@ -1,4 +1,4 @@
-import { refused } from "../core/check-options.ts";
+import { array, refused } from "../core/check-options.ts";
 import type { Job } from "../core/define-job.ts";
 import { InvalidOptionError } from "../core/errors.ts";
 import type { HandlerContext, Middleware } from "../core/handler.ts";
@@ -20,7 +20,7 @@ export function buildRoutes(
   middleware: readonly Middleware[],
 ): Map<string, Route> {
   const routes = new Map<string, Route>();
-  for (const [index, handler] of (handlers ?? []).entries()) {
+  for (const [index, handler] of array("handlers", handlers ?? []).entries()) {
     if (typeof handler?.job?.type !== "string" || typeof handler.handle !== "function") {
       throw refused(`handlers[${index}]`, "must be made by implement or implementBatch", handler);
     }
