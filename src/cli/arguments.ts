@@ -37,8 +37,11 @@ export function durationMs(text: string): number {
 }
 
 export function pointInTime(text: string): Date {
+  const [day = ""] = /^\d{4}-\d{2}-\d{2}/.exec(text) ?? [];
   const at = new Date(text);
-  if (!Number.isNaN(at.getTime()) && /^\d{4}-\d{2}-\d{2}/.test(text)) return at;
+  // A day that its month does not have would be taken for one of the next. The database knows no year 0.
+  const isDay = day >= "0001" && new Date(`${day}T00:00Z`).toJSON()?.startsWith(day);
+  if (isDay && !Number.isNaN(at.getTime())) return at;
   throw new InvalidArgumentError("It must be a time such as 2026-12-31T18:00:00Z.");
 }
 

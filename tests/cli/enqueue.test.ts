@@ -85,6 +85,49 @@ describeWithDatabase("millrace enqueue", (context) => {
     assert.deepEqual(job, { queue: "strict-queue", max_retries: 7 });
   });
 
+  it("a time or a payload that would be changed is refused, with its place", async () => {
+    const refused: [string[], RegExp][] = [
+      [["odd.cli", "--at", "2030-02-30T00:00:00Z"], /2030-02-30.*must be a time/],
+      [["odd.cli", "--at", "2030-02-29"], /2030-02-29.*must be a time/],
+      [["odd.cli", "--at", "0000-01-01"], /must be a time/],
+      [
+        ["odd.cli", '{"to":{"name":"\\ud800"}}'],
+        /The payload can't be kept at to.name: .*surrogate/,
+      ],
+      [["odd.cli", '["\\u0000"]'], /The payload can't be kept at \[0\]: .*NUL/],
+    ];
+    for (const [argv, message] of refused) {
+      const run = await enqueue(argv);
+      assert.deepEqual([run.code, run.out], [2, ""], argv.join(" "));
+      assert.match(run.err, message);
+    }
+    for (const [payload, message] of [
+      ['{"n":9007199254740993}', /Line 2 holds the number 9007199254740993/],
+      ['{"n":1e400}', /Line 2 can't be kept at n: Infinity/],
+      ['{"n":"\\udfff"}', /Line 2 can't be kept at n/],
+    ] as const) {
+      const lines = [{ type: "odd.cli" }, `{"type":"odd.cli","payload":${payload}}`];
+      const run = await enqueue(["--file", await file("odd.ndjson", lines)]);
+      assert.equal(run.code, 2, payload);
+      assert.match(run.err, message);
+    }
+    const kept = await enqueue([
+      "odd.cli",
+      '{"n":9007199254740993}',
+      "--at",
+      "2032-02-29",
+      "--json",
+    ]);
+    assert.equal(kept.code, 0, kept.err);
+    const jobs = await context.db.sql`
+      select payload::text, scheduled_at::text from public.job_queue where type = 'odd.cli'`;
+    assert.deepEqual(
+      [...jobs],
+      [{ payload: '{"n": 9007199254740993}', scheduled_at: jobs[0]?.["scheduled_at"] }],
+    );
+    assert.match(String(jobs[0]?.["scheduled_at"]), /^2032-02-29/);
+  });
+
   it("what the queue itself refuses is a message too", async () => {
     const run = await enqueue(["white space", "{}"]);
 

@@ -1,11 +1,21 @@
+import { InvalidPayloadError } from "../../core/errors.ts";
+import { findInexact } from "../../core/exact-json.ts";
+import { encodePayload } from "../../core/json.ts";
 import type { NewJob } from "../../db/enqueue-functions.ts";
 import { usageError } from "../cli-error.ts";
 
 /** What a job has that its line says nothing of. */
 export type JobDefaults = Omit<NewJob, "type" | "payload" | "idempotencyKey">;
 
-/** The value of a JSON text. Throws a usage error that begins with `subject`. */
+/** The value of a JSON text that Postgres can keep. Throws a usage error that begins with `subject`. */
 export function parsePayload(text: string, subject: string): unknown {
+  const value = parseJson(text, subject);
+  // Only an escape can hold what Postgres refuses, and what is read is not changed by looking at it.
+  if (text.includes("\\u")) encode(value, subject);
+  return value;
+}
+
+function parseJson(text: string, subject: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -16,13 +26,31 @@ export function parsePayload(text: string, subject: string): unknown {
   }
 }
 
+/** The JSON of a value, if Postgres can keep it as it is. */
+function encode(value: unknown, subject: string): string {
+  try {
+    return encodePayload(value);
+  } catch (error) {
+    if (!(error instanceof InvalidPayloadError)) throw error;
+    const place = error.path === "" ? "" : ` at ${error.path}`;
+    throw usageError(`${subject} can't be kept${place}: ${error.reason}`);
+  }
+}
+
 /** A line that holds a whole job, in the words of `enqueue_jobs`. */
 export function parseJob(text: string, subject: string, defaults: JobDefaults): NewJob {
-  const value = parsePayload(text, subject);
+  const value = parseJson(text, subject);
+  const [inexact] = findInexact(text);
+  if (inexact) {
+    throw usageError(
+      `${subject} holds the number ${inexact.text.slice(0, 40)}, which would be rounded`,
+      "Name the type on the command line and give payloads alone, or write the number as a text",
+    );
+  }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw usageError(`${subject} is not an object with type and payload`, WHOLE_JOB_HINT);
   }
-  const unknown = Object.keys(value).find((key) => !(key in FIELDS));
+  const unknown = Object.keys(value).find((key) => !Object.hasOwn(FIELDS, key));
   if (unknown !== undefined)
     throw usageError(`${subject} has an unknown field: ${unknown}`, WHOLE_JOB_HINT);
   const fields = value as Record<string, unknown>;
@@ -35,7 +63,8 @@ export function parseJob(text: string, subject: string, defaults: JobDefaults): 
     }
   }
   if (fields["type"] === undefined) throw usageError(`${subject} has no type`, WHOLE_JOB_HINT);
-  return toNewJob(fields, defaults);
+  const payload = encode(fields["payload"] ?? {}, subject);
+  return { ...toNewJob(fields, defaults), payload };
 }
 
 const WHOLE_JOB_HINT =
@@ -59,12 +88,11 @@ const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
 };
 
 /** The fields were checked above. */
-function toNewJob(fields: Record<string, unknown>, defaults: JobDefaults): NewJob {
+function toNewJob(fields: Record<string, unknown>, defaults: JobDefaults): Omit<NewJob, "payload"> {
   const text = (name: string): string | undefined => (fields[name] as string | null) ?? undefined;
   const scheduledAt = text("scheduled_at");
   return {
     type: text("type") ?? "",
-    payload: JSON.stringify(fields["payload"] ?? {}),
     priority: text("priority") ?? defaults.priority,
     scheduledAt: scheduledAt ?? defaults.scheduledAt,
     delayMs: scheduledAt === undefined ? defaults.delayMs : undefined,
