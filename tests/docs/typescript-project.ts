@@ -90,6 +90,6 @@ export async function makeTypeScriptProject(): Promise<TypeScriptProject> {
 
 /** As its first line says, where it says so. */
 function nameOf({ code, line }: Block): string {
-  const [, name = `block-${line}.ts`] = /^\/\/ (\w+\.ts)\b/.exec(code) ?? [];
+  const [, name = `block-${line}.ts`] = /^\/\/ ([\w-]+\.ts)\b/.exec(code) ?? [];
   return name;
 }

@@ -43,9 +43,11 @@ describeWithDatabase("README's application", (context) => {
         .sql`select type, payload, priority, status from public.job_queue order by id`),
     ];
 
-    const app = spawnScript(join(folder, "app.ts"), { env });
+    await context.db.sql`create table orders (id text primary key)`;
+    const producer = spawnScript(join(folder, "orders.ts"), { env });
     await eventually(async () => (await jobs()).length === 1, { timeoutMs: 30_000 });
-    await app.kill();
+    await producer.kill();
+    assert.deepEqual([...(await context.db.sql`select id from orders`)], [{ id: "42" }]);
     await context.db.sql.unsafe(sql?.code ?? "");
     const payload = { orderId: "42", email: "ada@example.com" };
     const receipt = { type: "billing.receipt", payload };
@@ -54,11 +56,12 @@ describeWithDatabase("README's application", (context) => {
       { ...receipt, priority: "high", status: "pending" },
     ]);
 
-    const worker = spawnScript(join(folder, "worker.ts"), { env });
-    const line = "mail to ada@example.com receipt:42\n";
-    await worker.waitFor(`${line}${line}`, { timeoutMs: 30_000 });
+    const args = ["work", join(folder, "app.ts"), "--json"];
+    const worker = spawnScript(`${ROOT}src/cli/main.ts`, { args, env });
+    const mails = () => worker.output().match(/^mail to ada@example.com receipt:42$/gm)?.length;
+    await eventually(() => mails() === 2, { timeoutMs: 30_000 });
     await eventually(async () => (await jobs()).every(({ status }) => status === "completed"));
     await worker.kill();
-    assert.equal(worker.output(), `${line}${line}`);
+    assert.equal(mails(), 2);
   });
 });
