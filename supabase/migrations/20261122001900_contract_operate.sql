@@ -29,7 +29,7 @@ returns table (id bigint, new_id bigint, type text, tenant_id text, failed_at ti
 language sql volatile security invoker set search_path = pg_temp
 as $$
   select * from queue.redrive(
-    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit, p_dry_run, p_reason, p_with_descendants);
+    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, coalesce(p_limit, 1000), p_dry_run, p_reason, p_with_descendants);
 $$;
 comment on function public.redrive_jobs is
   'Runs dead letters again, by id, type, tenant, error fingerprint or age, oldest first; a dry run only tells which. With p_with_descendants the jobs that were cancelled because of them come back too, after them.';
@@ -48,7 +48,7 @@ returns integer
 language sql volatile security invoker set search_path = pg_temp
 as $$
   select queue.purge(
-    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, p_limit, p_dry_run, p_reason);
+    p_ids, p_type, p_tenant_id, p_fingerprint, p_failed_before, coalesce(p_limit, 1000), p_dry_run, p_reason);
 $$;
 comment on function public.purge_jobs is 'Deletes dead letters by the same filters as redrive_jobs; returns how many.';
 
