@@ -9,25 +9,30 @@ language sql
 stable
 set search_path = pg_temp
 as $$
-  select part.name, part.highest, coalesce(known.last_value, 0)
+  -- Not from pg_sequences: a sequence that was moved on and gave out nothing since has no last value there, and a repair would move it back.
+  select part.name, part.highest, part.given
   from (values
-    ('queue.job_ids', (select max(job.id) from queue.jobs as job)),
+    ('queue.job_ids', (select max(job.id) from queue.jobs as job),
+      (select ids.last_value - (not ids.is_called)::integer from queue.job_ids as ids)),
     -- Of the runs the newest: there is no index by lease.
     ('queue.lease_ids', greatest(
       (select max(lease.id) from queue.leases as lease),
       (select max(newest.lease_id) from (
         select run.lease_id from queue.runs as run order by run.job_id desc limit 10000
       ) as newest)
-    )),
-    ('queue.types_id_seq', (select max(type.id) from queue.types as type)),
-    ('queue.queues_id_seq', (select max(line.id) from queue.queues as line)),
-    ('queue.tenants_id_seq', (select max(tenant.id) from queue.tenants as tenant)),
-    ('queue.workers_id_seq', (select max(worker.id) from queue.workers as worker)),
-    ('queue.audit_id_seq', (select max(act.id) from queue.audit as act))
-  ) as part (name, highest)
-  -- A sequence that gave out nothing yet has no last value.
-  join pg_catalog.pg_sequences as known on known.schemaname || '.' || known.sequencename = part.name
-  where part.highest > coalesce(known.last_value, 0);
+    ), (select ids.last_value - (not ids.is_called)::integer from queue.lease_ids as ids)),
+    ('queue.types_id_seq', (select max(type.id) from queue.types as type),
+      (select ids.last_value - (not ids.is_called)::integer from queue.types_id_seq as ids)),
+    ('queue.queues_id_seq', (select max(line.id) from queue.queues as line),
+      (select ids.last_value - (not ids.is_called)::integer from queue.queues_id_seq as ids)),
+    ('queue.tenants_id_seq', (select max(tenant.id) from queue.tenants as tenant),
+      (select ids.last_value - (not ids.is_called)::integer from queue.tenants_id_seq as ids)),
+    ('queue.workers_id_seq', (select max(worker.id) from queue.workers as worker),
+      (select ids.last_value - (not ids.is_called)::integer from queue.workers_id_seq as ids)),
+    ('queue.audit_id_seq', (select max(act.id) from queue.audit as act),
+      (select ids.last_value - (not ids.is_called)::integer from queue.audit_id_seq as ids))
+  ) as part (name, highest, given)
+  where part.highest > part.given;
 $$;
 comment on function queue.sequences_behind is 'Sequences that lie behind the highest number in use, and would give it out again.';
 

@@ -158,4 +158,23 @@ describeOnEachServer("after a failover", (context) => {
       await superSql`alter role postgres bypassrls`;
     }
   });
+
+  it("ids that were moved on, as after a restore or a promotion, are never moved back", async () => {
+    const { sql, superSql } = context.db;
+    await enqueue();
+    await sql`select * from public.get_next_job('w', '{kept}', 1)`;
+    const [moved] = await superSql<{ job: string; lease: string }[]>`
+      select setval('queue.job_ids', (
+          select min(part.first_id) from queue.partitions as part, queue.job_ids as ids where part.first_id > ids.last_value
+        ), false)::text as job,
+        setval('queue.lease_ids', (select ids.last_value + 1000000 from queue.lease_ids as ids), false)::text as lease`;
+
+    assert.deepEqual(await reconcile(true), []);
+    assert.deepEqual(await reconcile(false), []);
+
+    assert.equal(await enqueue(), moved?.job);
+    const [claimed] = await sql`
+      select lease_id::text from public.get_next_job('w', '{kept}', 1)`;
+    assert.equal(claimed?.["lease_id"], moved?.lease);
+  });
 });
