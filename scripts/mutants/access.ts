@@ -96,6 +96,16 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     [sqlTest("reconcile")],
   ),
   plant(
+    "repair-moves-ids-back",
+    "the repair takes ids that were moved on and not used since for ids that lie behind",
+    migration("reconcile"),
+    [
+      "ids.last_value - (not ids.is_called)::integer from queue.job_ids",
+      "case when ids.is_called then ids.last_value else 0 end from queue.job_ids",
+    ],
+    [sqlTest("reconcile")],
+  ),
+  plant(
     "stalled-replication-unseen",
     "nobody is told that commits wait for a standby that is gone",
     migration("server"),

@@ -281,4 +281,18 @@ export const TYPESCRIPT_MUTANTS: readonly Mutant[] = [
     ['  client.on("error", ignore);\n', ""],
     ["tests/db/pool-errors.test.ts"],
   ),
+  plant(
+    "keys-become-alike",
+    "two idempotency keys that a driver turns into the same text are one key, and the second job is never made",
+    "src/core/check-options.ts",
+    ["if (!isStorable(value)) {", "if (false) {"],
+    ["tests/client/odd-options.test.ts"],
+  ),
+  plant(
+    "own-numbers-refused",
+    "large numbers that a producer in JavaScript sent fail their jobs",
+    "src/core/exact-json.ts",
+    [" && whole !== writtenOut(value)", ""],
+    ["tests/core/exact-json.test.ts", workerTest("exact-payloads")],
+  ),
 ];
