@@ -15,7 +15,7 @@ export interface Application {
   readonly handlers: readonly Implementation[];
   /** How many jobs of each queue run at a time; `*` stands for all others. */
   readonly queues?: Readonly<Record<string, number>>;
-  /** Makes the application's first jobs; called by `millrace dev` once the worker runs. */
+  /** Makes the application's first jobs; called by `millrace dev` before its worker starts. */
   readonly seed?: (queue: Queue) => unknown;
 }
 
@@ -130,7 +130,7 @@ function wrongExport(path: string, fault: string): CliError {
   return new CliError({
     code: "APP_INVALID",
     what: `${path} ${fault}`,
-    why: "An application module exports `handlers`, an array of what implement() makes; and if it likes `queues` and `seed(queue)`",
+    why: "An application module exports `handlers`, an array of what implement() makes, and optionally `queues` and `seed(queue)`",
     fix: "See docs/cli.md, “Application modules”",
     exitCode: EXIT.usage,
   });

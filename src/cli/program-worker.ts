@@ -21,7 +21,7 @@ export function defineWorkerCommands(program: Command, run: RunCommand): void {
     )
     .argument(
       "[app]",
-      "module that exports handlers, and if it likes queues and seed; may be left out where functions are",
+      "module that exports handlers, and optionally queues and seed; may be left out where functions are",
     )
     .option("--once", "end when no job is left to run")
     .option("--no-seed", "do not call the application's seed")
@@ -51,7 +51,7 @@ export function defineWorkerCommands(program: Command, run: RunCommand): void {
   program
     .command("work")
     .description("run an application's jobs in production; SIGTERM stops it gracefully")
-    .argument("<app>", "module that exports handlers, and if it likes queues")
+    .argument("<app>", "module that exports handlers, and optionally queues")
     .option("--once", "end when no job is left to run")
     .option(
       "--concurrency <n>",
