@@ -139,7 +139,9 @@ export class SharedCommits {
       let cancel = nothing;
       const onJoin = (): void => {
         group.onJoin = nothing;
-        cancel = clock.setTimer(resolve, slowAt - clock.now());
+        const left = slowAt - clock.now();
+        if (left <= 0) resolve();
+        else cancel = clock.setTimer(resolve, left);
       };
       if (group.waiting.size > 0) onJoin();
       else group.onJoin = onJoin;
