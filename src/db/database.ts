@@ -1,3 +1,4 @@
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
 import type { Connection, ConnectionSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { keepListening } from "./keep-listening.ts";
@@ -6,7 +7,7 @@ import { openEar } from "./open-ear.ts";
 import { openPrimary } from "./open-primary.ts";
 import { asHandle } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
-import { SilenceWatch } from "./silence.ts";
+import { LOOK_MS, SilenceWatch } from "./silence.ts";
 import type { Listening, ListenOptions, Sql, SqlRow, SqlTransaction } from "./sql.ts";
 import { isConnectionUseless } from "./sqlstate.ts";
 
@@ -34,12 +35,14 @@ export interface Database {
 /** Who waits for a connection for this long gets one more: those in use may be silent. */
 const OVERFLOW_MS = 1_000;
 const TRANSACTION_IDLE_MS = 30_000;
+/** A session that can't be asked after has as long to show itself as others have until they are found lost. */
+const UNKNOWN_LOOKS = 3;
 
 export function openDatabase({
   settings,
   max,
   maxTransactions,
-  lookMs,
+  lookMs = LOOK_MS,
 }: DatabaseOptions): Database {
   const open = (signal: AbortSignal | undefined): Promise<Connection> =>
     openPrimary(settings, signal);
@@ -77,9 +80,16 @@ export function openDatabase({
       }
 
       function begin(tx: SqlTransaction): ReturnType<typeof work> {
-        // Sent together with what comes next. Until it is answered nobody can ask after this transaction.
-        if (settings.isPooled) void tx.query(OWN_SESSION).then(know, () => undefined);
+        if (settings.isPooled) void askForSession(tx);
         return work(tx);
+      }
+
+      /** Sent together with what comes next. Until it is answered nobody can ask after this transaction, so that has an end. */
+      async function askForSession(tx: SqlTransaction): Promise<void> {
+        const silent = new DatabaseUnreachableError(host, "no answer in time");
+        const timer = setTimeout(() => connection.end(silent), lookMs * UNKNOWN_LOOKS);
+        await tx.query(OWN_SESSION).then(know, () => undefined);
+        clearTimeout(timer);
       }
 
       function know([row]: readonly SqlRow[]): void {

@@ -5,7 +5,7 @@ import type { OneConnection, Session, Watch, Watched } from "./one-connection.ts
 type Asker = Pick<OneConnection, "run" | "isLost" | "end">;
 
 /** An answer that takes longer than this is asked after, and so often. */
-const LOOK_MS = 2_500;
+export const LOOK_MS = 2_500;
 /** So many looks in a row must find that the server does not work for us. */
 const LOOKS = 2;
 /** How long a look may take. */

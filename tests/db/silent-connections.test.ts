@@ -63,6 +63,13 @@ describeOnEachServer(
       assert.deepEqual([...(await waiting)], [{ answer: "" }]);
     }
 
+    async function sessionsThat(work: string): Promise<readonly unknown[]> {
+      return context.db.superSql`
+        select from pg_stat_activity
+        where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
+          and position(${work} in query) > 0`;
+    }
+
     it("are told from statements that take long, ended, and replaced; the server's sessions of them too", async () => {
       await Promise.all([sql.query("select pg_sleep(0.1)"), sql.query("select pg_sleep(0.1)")]);
       proxy.swallow();
@@ -108,6 +115,60 @@ describeOnEachServer(
         await (tx.driver as (text: TemplateStringsArray) => Promise<unknown>)`select 1`;
       });
       await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+    });
+
+    it("free the slot of a transaction of which one statement was answered, and the one behind it was not", async () => {
+      let second: Promise<unknown> | undefined;
+      const hung = sql.transaction(async (tx) => {
+        const first = tx.query("select 1");
+        second = tx.query("select pg_sleep(0.3)");
+        await first;
+        proxy.swallow();
+        await second;
+      });
+      await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+      await assert.rejects(async () => second, { code: "DATABASE_UNREACHABLE" });
+    });
+
+    it("free the slot of a transaction behind a pooler that fell silent before its first statement", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 300 });
+      try {
+        const hung = pooled.transaction(async (tx) => {
+          proxy.swallow();
+          await tx.query("select 1");
+        });
+        await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+        assert.equal(await pooled.transaction(async () => "next"), "next");
+      } finally {
+        await pooled.close();
+      }
+    });
+
+    it("free the slot of a transaction behind a pooler that fell silent during its first statement", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 300 });
+      try {
+        const hung = pooled.transaction(async (tx) => {
+          const first = tx.query("select pg_sleep(1)");
+          await eventually(async () => (await sessionsThat("sleep(1)")).length > 0);
+          proxy.swallow();
+          await first;
+        });
+        await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+      } finally {
+        await pooled.close();
+      }
+    });
+
+    it("do not end a transaction behind a pooler whose first statement takes long", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 100 });
+      try {
+        const slept = await pooled.transaction((tx) =>
+          tx.query("select 'well' as said from pg_sleep(1)"),
+        );
+        assert.equal(slept[0]?.["said"], "well");
+      } finally {
+        await pooled.close();
+      }
     });
 
     it("do not end a transaction that computes between its statements", async () => {
