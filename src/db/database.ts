@@ -61,6 +61,7 @@ export function openDatabase({
       const connection = await transactions.acquire(signal);
       const { client, host } = connection;
       let isClean = false;
+      let unknown: ReturnType<typeof setTimeout> | undefined;
       watch.add(connection);
       connection.takeWarning();
       try {
@@ -73,6 +74,7 @@ export function openDatabase({
         if (isConnectionUseless(error)) connection.end();
         throw error;
       } finally {
+        clearTimeout(unknown);
         watch.remove(connection);
         if (connection.isLost && !isClean) watch.bury(connection);
         if (settings.isPooled) connection.session = undefined;
@@ -84,15 +86,18 @@ export function openDatabase({
         return work(tx);
       }
 
-      /** Sent together with what comes next. Until it is answered nobody can ask after this transaction, so that has an end. */
+      /**
+       * Sent together with what comes next. Until it is answered nobody can ask after this transaction, so that has an end; so has a
+       * transaction in which it failed, of which nothing can come any more.
+       */
       async function askForSession(tx: SqlTransaction): Promise<void> {
         const silent = new DatabaseUnreachableError(host, "no answer in time");
-        const timer = setTimeout(() => connection.end(silent), lookMs * UNKNOWN_LOOKS);
+        unknown = setTimeout(() => connection.end(silent), lookMs * UNKNOWN_LOOKS);
         await tx.query(OWN_SESSION).then(know, () => undefined);
-        clearTimeout(timer);
       }
 
       function know([row]: readonly SqlRow[]): void {
+        clearTimeout(unknown);
         connection.session = sessionOf(row);
         watch.add(connection);
       }

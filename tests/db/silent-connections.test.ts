@@ -171,6 +171,22 @@ describeOnEachServer(
       }
     });
 
+    it("are ended by close() while they are being made", async () => {
+      await Promise.all([sql.query("select pg_sleep(0.1)"), sql.query("select pg_sleep(0.1)")]);
+      const made = proxy.accepted;
+      proxy.swallow();
+      proxy.swallowNew(true);
+      const controller = new AbortController();
+      const waits = [1, 2, 3].map(() => sql.query("select 1", [], { signal: controller.signal }));
+      const waiting = Promise.allSettled(waits);
+      // One more for a caller, and one that asks after the silent ones.
+      await eventually(() => proxy.accepted >= made + 2);
+      controller.abort();
+      await waiting;
+      await sql.close();
+      await eventually(() => proxy.open === 0, { timeoutMs: 1_000 });
+    });
+
     it("do not end a transaction that computes between its statements", async () => {
       const answer = await sql.transaction(async (tx) => {
         await tx.query("select 1");
