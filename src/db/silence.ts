@@ -77,7 +77,9 @@ export class SilenceWatch implements Watch {
       await this.#ask(suspects).catch(() => this.#leave());
       this.#isLooking = false;
     }
-    if (suspects.length === 0 && this.#graves.size === 0) this.#leave();
+    // While others are watched it may be needed again soon; the next look tells.
+    const isNeeded = suspects.length > 0 && this.#watched.size > 0;
+    if (!isNeeded && this.#graves.size === 0) this.#leave();
     const isNew = [...this.#graves.values()].includes(0);
     if (isNew || this.#watched.size > 0 || this.#graves.size > 0) {
       this.#arm(isNew ? 0 : this.#lookMs);
