@@ -1,4 +1,5 @@
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { CheckedSource, LastLoss } from "./checked-source.ts";
 import type { Connection, ConnectionSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { keepListening } from "./keep-listening.ts";
@@ -55,10 +56,13 @@ export function openDatabase({
     idleMs: TRANSACTION_IDLE_MS,
   });
   const own = new Set<ConnectionPool<Connection>>();
+  const lastLoss = new LastLoss();
+  const forStatements = new CheckedSource(statements, lastLoss);
+  const forTransactions = new CheckedSource(transactions, lastLoss);
   return {
-    query: (text, params, options) => runOnOne(statements, watch, text, params, options),
+    query: (text, params, options) => runOnOne(forStatements, watch, text, params, options),
     async transaction(work, { signal } = {}) {
-      const connection = await transactions.acquire(signal);
+      const connection = await forTransactions.acquire(signal);
       const { client, host } = connection;
       let isClean = false;
       let unknown: ReturnType<typeof setTimeout> | undefined;
@@ -78,7 +82,7 @@ export function openDatabase({
         watch.remove(connection);
         if (connection.isLost && !isClean) watch.bury(connection);
         if (settings.isPooled) connection.session = undefined;
-        transactions.release(connection);
+        forTransactions.release(connection);
       }
 
       function begin(tx: SqlTransaction): ReturnType<typeof work> {
@@ -104,9 +108,10 @@ export function openDatabase({
     },
     dedicated() {
       const one = new ConnectionPool({ max: 2, open });
+      const source = new CheckedSource(one, lastLoss);
       own.add(one);
       return {
-        query: (text, params, options) => runOnOne(one, watch, text, params, options),
+        query: (text, params, options) => runOnOne(source, watch, text, params, options),
         transaction: () => Promise.reject(new Error("a dedicated connection has no transactions")),
         async close() {
           own.delete(one);
@@ -123,7 +128,7 @@ export function openDatabase({
           openEar({
             open: openListening,
             notify: (channel, payload, patience) =>
-              runOnOne(statements, watch, NOTIFY, [channel, payload], { signal: patience }),
+              runOnOne(forStatements, watch, NOTIFY, [channel, payload], { signal: patience }),
             channels,
             onPayload,
             signal,
