@@ -225,53 +225,57 @@ describeOnEachServer(
   { pooler: false },
 );
 
-describeOnEachServer("after one connection of connect() was given up", (context) => {
-  it("the others that fell silent with it cost nobody a call", async () => {
-    const proxy = await startFaultyProxy(context.db.url);
-    const sql = connectWith(proxy.url, { max: 3, maxTransactions: 2 }, { lookMs: 60_000 });
-    const lives = (): Promise<unknown> => sql.query("select pg_sleep(0.1)");
-    const transacts = (): Promise<unknown> =>
-      sql.transaction((tx) => tx.query("select pg_sleep(0.1)"));
-    try {
-      await Promise.all([lives(), lives(), lives(), transacts(), transacts()]);
-      proxy.swallow();
-      const given = sql.query("select 1", [], { signal: AbortSignal.timeout(200) });
-      await assert.rejects(given, { name: "TimeoutError" });
-      await eventually(() => proxy.open === 4);
-      const began = performance.now();
-      await Promise.all([lives(), lives(), transacts(), transacts()]);
-      assert.ok(performance.now() - began < 5_000);
-    } finally {
-      await sql.close();
-      await proxy.close();
-    }
-  });
+describeOnEachServer(
+  "after one connection of connect() was given up",
+  (context) => {
+    it("the others that fell silent with it cost nobody a call", async () => {
+      const proxy = await startFaultyProxy(context.db.url);
+      const sql = connectWith(proxy.url, { max: 3, maxTransactions: 2 }, { lookMs: 60_000 });
+      const lives = (): Promise<unknown> => sql.query("select pg_sleep(0.1)");
+      const transacts = (): Promise<unknown> =>
+        sql.transaction((tx) => tx.query("select pg_sleep(0.1)"));
+      try {
+        await Promise.all([lives(), lives(), lives(), transacts(), transacts()]);
+        proxy.swallow();
+        const given = sql.query("select 1", [], { signal: AbortSignal.timeout(200) });
+        await assert.rejects(given, { name: "TimeoutError" });
+        await eventually(() => proxy.open === 4);
+        const began = performance.now();
+        await Promise.all([lives(), lives(), transacts(), transacts()]);
+        assert.ok(performance.now() - began < 5_000);
+      } finally {
+        await sql.close();
+        await proxy.close();
+      }
+    });
 
-  it("those that are there go on", async () => {
-    const proxy = await startFaultyProxy(context.db.url);
-    const sql = connectWith(proxy.url, { max: 3 }, {});
-    const pid = async (): Promise<unknown> =>
-      (await sql.query("select pg_backend_pid()::text as pid from pg_sleep(0.1)"))[0]?.["pid"];
-    try {
-      const before = await Promise.all([pid(), pid(), pid()]);
-      proxy.swallow((index) => index === 2);
-      const calls = [1, 2, 3].map(() =>
-        sql.query("select 1", [], { signal: AbortSignal.timeout(300) }),
-      );
-      const ends = await Promise.allSettled(calls);
-      assert.equal(ends.filter(({ status }) => status === "fulfilled").length, 2);
-      await eventually(() => proxy.open <= 3 && proxy.accepted >= 4);
-      const after = await Promise.all([pid(), pid()]);
-      assert.deepEqual(
-        after.filter((one) => !before.includes(one)),
-        [],
-      );
-    } finally {
-      await sql.close();
-      await proxy.close();
-    }
-  });
-});
+    it("those that are there go on", async () => {
+      const proxy = await startFaultyProxy(context.db.url);
+      const sql = connectWith(proxy.url, { max: 3 }, {});
+      const pid = async (): Promise<unknown> =>
+        (await sql.query("select pg_backend_pid()::text as pid from pg_sleep(0.1)"))[0]?.["pid"];
+      try {
+        const before = await Promise.all([pid(), pid(), pid()]);
+        proxy.swallow((index) => index === 2);
+        const calls = [1, 2, 3].map(() =>
+          sql.query("select 1", [], { signal: AbortSignal.timeout(300) }),
+        );
+        const ends = await Promise.allSettled(calls);
+        assert.equal(ends.filter(({ status }) => status === "fulfilled").length, 2);
+        await eventually(() => proxy.open <= 3 && proxy.accepted >= 4);
+        const after = await Promise.all([pid(), pid()]);
+        assert.deepEqual(
+          after.filter((one) => !before.includes(one)),
+          [],
+        );
+      } finally {
+        await sql.close();
+        await proxy.close();
+      }
+    });
+  },
+  { pooler: false },
+);
 
 describeOnEachServer("transactions of connect()", (context) => {
   it("reject soon after their connection closed, even when nothing more is asked of it, and work on", async () => {
