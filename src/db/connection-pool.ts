@@ -13,7 +13,8 @@ export interface Pooled {
 export interface PoolOptions<C extends Pooled> {
   /** The most connections. */
   readonly max: number;
-  readonly open: (signal: AbortSignal | undefined) => Promise<C>;
+  /** The signal aborts when nobody waits for it any more. */
+  readonly open: (signal: AbortSignal) => Promise<C>;
   /** A connection that was not used for so long is closed. @default never */
   readonly idleMs?: number;
   /** Who has waited for this long gets a connection beyond `max`, of at most as many again. @default never */
@@ -33,7 +34,7 @@ export class ConnectionPool<C extends Pooled> {
   readonly #idle: C[] = [];
   readonly #busy = new Set<C>();
   readonly #line = new Set<Waiting<C>>();
-  #opening = 0;
+  readonly #opening = new Set<AbortController>();
   #overflowTimer: ReturnType<typeof setTimeout> | undefined;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
@@ -83,9 +84,10 @@ export class ConnectionPool<C extends Pooled> {
     this.#armIdle();
   }
 
-  /** Ends all of them, at once. */
+  /** Ends all of them at once, also those that are being made. */
   close(): void {
     this.#isClosed = true;
+    for (const opening of this.#opening) opening.abort(closed());
     clearTimeout(this.#overflowTimer);
     clearTimeout(this.#idleTimer);
     for (const waiting of this.#line) waiting.reject(closed());
@@ -95,7 +97,7 @@ export class ConnectionPool<C extends Pooled> {
   }
 
   get #size(): number {
-    return this.#idle.length + this.#busy.size + this.#opening;
+    return this.#idle.length + this.#busy.size + this.#opening.size;
   }
 
   #takeIdle(): C | undefined {
@@ -122,15 +124,24 @@ export class ConnectionPool<C extends Pooled> {
 
   /** Never rejects. */
   async #make(waiting: Waiting<C>): Promise<void> {
-    this.#opening += 1;
+    const { signal } = waiting;
+    const opening = new AbortController();
+    const giveUp = (): void => opening.abort(signal?.reason);
+    signal?.addEventListener("abort", giveUp, { once: true });
+    if (signal?.aborted) giveUp();
+    this.#opening.add(opening);
+    const done = (): void => {
+      this.#opening.delete(opening);
+      signal?.removeEventListener("abort", giveUp);
+    };
     try {
-      const connection = await this.#options.open(waiting.signal);
-      this.#opening -= 1;
+      const connection = await this.#options.open(opening.signal);
+      done();
       if (this.#isClosed) connection.end();
       this.#busy.add(connection);
       waiting.resolve(connection);
     } catch (error) {
-      this.#opening -= 1;
+      done();
       waiting.reject(error);
       this.#serve();
     }

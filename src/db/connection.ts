@@ -45,7 +45,7 @@ export class Connection implements OneConnection, Pooled {
   /** Local time after which it is not used again, so that servers that were added behind an address get their share. */
   readonly agesAt: number;
   /** Local time at which it was last given back. */
-  idleSince = 0;
+  idleSince: number = performance.now();
   /** Local time since when an answer is awaited; undefined while none is. */
   waitingSince: number | undefined;
   readonly #socket: OwnSocket | undefined;

@@ -1,3 +1,5 @@
+import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { CheckedSource, LastLoss } from "./checked-source.ts";
 import type { Connection, ConnectionSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { keepListening } from "./keep-listening.ts";
@@ -6,7 +8,7 @@ import { openEar } from "./open-ear.ts";
 import { openPrimary } from "./open-primary.ts";
 import { asHandle } from "./postgres-js-statement.ts";
 import { beginTransaction } from "./postgres-js-transaction.ts";
-import { SilenceWatch } from "./silence.ts";
+import { LOOK_MS, SilenceWatch } from "./silence.ts";
 import type { Listening, ListenOptions, Sql, SqlRow, SqlTransaction } from "./sql.ts";
 import { isConnectionUseless } from "./sqlstate.ts";
 
@@ -34,12 +36,14 @@ export interface Database {
 /** Who waits for a connection for this long gets one more: those in use may be silent. */
 const OVERFLOW_MS = 1_000;
 const TRANSACTION_IDLE_MS = 30_000;
+/** A session that can't be asked after has as long to show itself as others have until they are found lost. */
+const UNKNOWN_LOOKS = 3;
 
 export function openDatabase({
   settings,
   max,
   maxTransactions,
-  lookMs,
+  lookMs = LOOK_MS,
 }: DatabaseOptions): Database {
   const open = (signal: AbortSignal | undefined): Promise<Connection> =>
     openPrimary(settings, signal);
@@ -52,12 +56,16 @@ export function openDatabase({
     idleMs: TRANSACTION_IDLE_MS,
   });
   const own = new Set<ConnectionPool<Connection>>();
+  const lastLoss = new LastLoss();
+  const forStatements = new CheckedSource(statements, lastLoss);
+  const forTransactions = new CheckedSource(transactions, lastLoss);
   return {
-    query: (text, params, options) => runOnOne(statements, watch, text, params, options),
+    query: (text, params, options) => runOnOne(forStatements, watch, text, params, options),
     async transaction(work, { signal } = {}) {
-      const connection = await transactions.acquire(signal);
+      const connection = await forTransactions.acquire(signal);
       const { client, host } = connection;
       let isClean = false;
+      let unknown: ReturnType<typeof setTimeout> | undefined;
       watch.add(connection);
       connection.takeWarning();
       try {
@@ -70,28 +78,40 @@ export function openDatabase({
         if (isConnectionUseless(error)) connection.end();
         throw error;
       } finally {
+        clearTimeout(unknown);
         watch.remove(connection);
         if (connection.isLost && !isClean) watch.bury(connection);
         if (settings.isPooled) connection.session = undefined;
-        transactions.release(connection);
+        forTransactions.release(connection);
       }
 
       function begin(tx: SqlTransaction): ReturnType<typeof work> {
-        // Sent together with what comes next. Until it is answered nobody can ask after this transaction.
-        if (settings.isPooled) void tx.query(OWN_SESSION).then(know, () => undefined);
+        if (settings.isPooled) void askForSession(tx);
         return work(tx);
       }
 
+      /**
+       * Sent together with what comes next. Until it is answered nobody can ask after this transaction, so that has an end; so has a
+       * transaction in which it failed, of which nothing can come any more.
+       */
+      async function askForSession(tx: SqlTransaction): Promise<void> {
+        const silent = new DatabaseUnreachableError(host, "no answer in time");
+        unknown = setTimeout(() => connection.end(silent), lookMs * UNKNOWN_LOOKS);
+        await tx.query(OWN_SESSION).then(know, () => undefined);
+      }
+
       function know([row]: readonly SqlRow[]): void {
+        clearTimeout(unknown);
         connection.session = sessionOf(row);
         watch.add(connection);
       }
     },
     dedicated() {
       const one = new ConnectionPool({ max: 2, open });
+      const source = new CheckedSource(one, lastLoss);
       own.add(one);
       return {
-        query: (text, params, options) => runOnOne(one, watch, text, params, options),
+        query: (text, params, options) => runOnOne(source, watch, text, params, options),
         transaction: () => Promise.reject(new Error("a dedicated connection has no transactions")),
         async close() {
           own.delete(one);
@@ -108,7 +128,7 @@ export function openDatabase({
           openEar({
             open: openListening,
             notify: (channel, payload, patience) =>
-              runOnOne(statements, watch, NOTIFY, [channel, payload], { signal: patience }),
+              runOnOne(forStatements, watch, NOTIFY, [channel, payload], { signal: patience }),
             channels,
             onPayload,
             signal,

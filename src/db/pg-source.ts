@@ -1,10 +1,8 @@
-import { deadline, raceSignal } from "../core/signals.ts";
+import { raceSignal } from "../core/signals.ts";
+import { isThere } from "./checked-source.ts";
 import type { Source } from "./one-connection.ts";
 import type { PgPool, PgPoolClient } from "./pg.ts";
 import { describe, PgConnection } from "./pg-connection.ts";
-
-/** How long a connection may take to show that it is still there, after another of the pool was given up. */
-const SIGN_MS = 1_000;
 
 /** The connections of a node-postgres pool, of which one that was given up makes those of its age suspect. */
 export class PgSource implements Source<PgConnection> {
@@ -55,17 +53,5 @@ export async function checkOut(
   } catch (error) {
     if (signal?.aborted) checkingOut.then((late) => late.release()).catch(() => undefined);
     throw error;
-  }
-}
-
-async function isThere(connection: PgConnection): Promise<boolean> {
-  const patience = deadline(SIGN_MS, () => new Error("no answer"));
-  try {
-    await raceSignal(connection.run("select 1"), patience.signal);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    patience.release();
   }
 }

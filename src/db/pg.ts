@@ -6,6 +6,7 @@ import {
 import { Limiter } from "../core/limiter.ts";
 import { raceSignal } from "../core/signals.ts";
 import { parseAddress } from "./address.ts";
+import { boundConnects, destroyStream, type OwnClient } from "./bounded-connects.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { keepListening } from "./keep-listening.ts";
 import { runOnOne } from "./one-connection.ts";
@@ -28,9 +29,10 @@ export interface PgPool extends PgQueryable {
     readonly port?: number | undefined;
     readonly connectionString?: string | undefined;
     readonly max?: number | undefined;
+    readonly connectionTimeoutMillis?: number | undefined;
   };
-  /** Makes clients like those of the pool. */
-  readonly Client?: unknown;
+  /** Makes the pool's clients, and others like them. */
+  Client?: unknown;
 }
 
 export interface PgPoolClient extends PgClient {
@@ -40,11 +42,13 @@ export interface PgPoolClient extends PgClient {
 export interface PgOptions {
   /** Whether a pooler in transaction mode stands between: statements are not prepared, LISTEN is not tried. @default false */
   readonly pooled?: boolean;
+  /** How long a connection may take to be made, where the pool itself names no `connectionTimeoutMillis`. @default 10_000 */
+  readonly connectTimeoutMs?: number;
 }
 
 /** Connections of a pool that transactions leave to the statements in between. */
 const KEPT_FREE = 1;
-/** How long a connection beyond those of the pool may take to be made. */
+/** How long a connection may take to be made. */
 const CONNECT_MS = 10_000;
 
 /**
@@ -52,7 +56,10 @@ const CONNECT_MS = 10_000;
  * transactions leave one to the worker's own statements. LISTEN, the extension of leases, and the search for connections that fell silent
  * have one each beyond the pool, with the same settings, made when they are needed.
  */
-export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
+export function fromPg(
+  pool: PgPool,
+  { pooled = false, connectTimeoutMs = CONNECT_MS }: PgOptions = {},
+): Sql {
   const host = hostOf(pool);
   const max = pool.options?.max ?? 10;
   const transactions = new Limiter(Math.max(1, max - KEPT_FREE));
@@ -61,6 +68,7 @@ export function fromPg(pool: PgPool, { pooled = false }: PgOptions = {}): Sql {
   const source = new PgSource(pool, host);
   let canPrepare = !pooled;
   hearErrors(pool);
+  boundConnects(pool, connectTimeoutMs);
   const query: Sql["query"] = async (text, params, options) => {
     const prepare = canPrepare && options?.prepare === true;
     try {
@@ -146,11 +154,6 @@ function isLostStatement(error: unknown): boolean {
   return error instanceof QueueSqlError && ["26000", "42P05"].includes(error.sqlstate);
 }
 
-interface OwnClient extends PgClient {
-  connect(): Promise<unknown>;
-  end(): Promise<unknown>;
-}
-
 /** A client beyond those of the pool; from the pool, if it does not say how it makes them. */
 async function openOwn(
   pool: PgPool,
@@ -164,13 +167,12 @@ async function openOwn(
   const Client = pool.Client as new (options: unknown) => OwnClient;
   const { password } = pool.options ?? {};
   const client = new Client({
-    connectionTimeoutMillis: CONNECT_MS,
     ...pool.options,
     ...(password !== undefined && { password }),
   });
   const end = (): void => void client.end().catch(() => undefined);
   const connection = new PgConnection(client, host, end);
-  const connecting = client.connect();
+  const connecting = Promise.resolve(client.connect());
   try {
     await raceSignal(connecting, signal);
     if (connection.isLost) throw new DatabaseUnreachableError(host, "the connection broke");
@@ -183,11 +185,6 @@ async function openOwn(
     connecting.then(end, () => undefined);
     throw error;
   }
-}
-
-function destroyStream({ connection }: PgClient): void {
-  const { stream = {} } = connection ?? {};
-  if ("destroy" in stream && typeof stream.destroy === "function") stream.destroy();
 }
 
 function dedicatedOf(open: () => Promise<PgConnection>, watch: SilenceWatch): Sql {

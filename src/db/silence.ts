@@ -5,7 +5,7 @@ import type { OneConnection, Session, Watch, Watched } from "./one-connection.ts
 type Asker = Pick<OneConnection, "run" | "isLost" | "end">;
 
 /** An answer that takes longer than this is asked after, and so often. */
-const LOOK_MS = 2_500;
+export const LOOK_MS = 2_500;
 /** So many looks in a row must find that the server does not work for us. */
 const LOOKS = 2;
 /** How long a look may take. */
@@ -28,7 +28,7 @@ export class SilenceWatch implements Watch {
   #asker: Asker | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isLooking = false;
-  #isClosed = false;
+  readonly #over = new AbortController();
 
   /** `open` makes a connection beyond those of any pool. */
   constructor(open: (signal: AbortSignal) => Promise<Asker>, lookMs: number = LOOK_MS) {
@@ -48,13 +48,14 @@ export class SilenceWatch implements Watch {
 
   /** Ends on the server what we have given up here. */
   bury({ session }: Watched): void {
-    if (session === undefined || this.#isClosed || this.#graves.size >= MOST_GRAVES) return;
+    if (session === undefined || this.#over.signal.aborted || this.#graves.size >= MOST_GRAVES)
+      return;
     this.#graves.set(session, 0);
     this.#arm(0);
   }
 
   close(): void {
-    this.#isClosed = true;
+    this.#over.abort();
     clearTimeout(this.#timer);
     this.#watched.clear();
     this.#graves.clear();
@@ -62,7 +63,7 @@ export class SilenceWatch implements Watch {
   }
 
   #arm(ms: number): void {
-    if (this.#isClosed || this.#isLooking) return;
+    if (this.#over.signal.aborted || this.#isLooking) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#look(), ms);
   }
@@ -76,7 +77,9 @@ export class SilenceWatch implements Watch {
       await this.#ask(suspects).catch(() => this.#leave());
       this.#isLooking = false;
     }
-    if (suspects.length === 0 && this.#graves.size === 0) this.#leave();
+    // While others are watched it may be needed again soon; the next look tells.
+    const isNeeded = suspects.length > 0 && this.#watched.size > 0;
+    if (!isNeeded && this.#graves.size === 0) this.#leave();
     const isNew = [...this.#graves.values()].includes(0);
     if (isNew || this.#watched.size > 0 || this.#graves.size > 0) {
       this.#arm(isNew ? 0 : this.#lookMs);
@@ -90,7 +93,7 @@ export class SilenceWatch implements Watch {
       if (tries > MOST_TRIES) this.#graves.delete(session);
       else this.#graves.set(session, tries);
     }
-    const patience = deadline(ASK_MS, () => new Error("no answer"));
+    const patience = deadline(ASK_MS, () => new Error("no answer"), this.#over.signal);
     try {
       const asker = await this.#connected(patience.signal);
       if (graves.length > 0) {
@@ -124,7 +127,7 @@ export class SilenceWatch implements Watch {
   async #connected(signal: AbortSignal): Promise<Asker> {
     if (this.#asker && !this.#asker.isLost) return this.#asker;
     const asker = await this.#open(signal);
-    if (this.#isClosed) asker.end();
+    if (this.#over.signal.aborted) asker.end();
     this.#asker = asker;
     return asker;
   }

@@ -1,5 +1,6 @@
 import type { Server } from "./address.ts";
 import type { TlsMode } from "./address-parameters.ts";
+import { AnswersDue } from "./answers-due.ts";
 
 /** Certificates and keys, as texts; what `tls.connect` of Node takes. */
 export interface TlsOptions {
@@ -42,7 +43,7 @@ interface Tls {
 export interface OwnSocket {
   /** For the driver's option `socket`. Works once: the session of a socket that is gone is over. */
   readonly make: () => Promise<Socket>;
-  /** Local time of the first of our bytes after which none came back; undefined when the last word was the server's. */
+  /** Local time since when nothing has come although an answer is due; undefined when none is. */
   readonly unansweredSince: number | undefined;
   /** Closes it at once, whatever the network does. */
   destroy(): void;
@@ -64,7 +65,7 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
   if (!net || !tls) return undefined;
   const owned = new Set<Socket>();
   let isOver = false;
-  let unansweredSince: number | undefined;
+  const answers = new AnswersDue();
   const own = (socket: Socket): Socket => {
     owned.add(socket);
     if (isOver) socket.destroy();
@@ -72,7 +73,7 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
   };
   return {
     get unansweredSince() {
-      return unansweredSince;
+      return answers.since;
     },
     async make() {
       if (isOver || owned.size > 0) throw broken();
@@ -86,12 +87,10 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
         onClose();
         socket.emit("error", broken());
       });
-      socket.on("data", () => {
-        unansweredSince = undefined;
-      });
+      socket.on("data", (bytes: Uint8Array) => answers.came(bytes));
       const { on, write } = socket;
       socket.write = (...args) => {
-        unansweredSince ??= performance.now();
+        answers.sent(args[0]);
         return write.apply(socket, args);
       };
       // From here on the driver's own listeners are added.

@@ -63,6 +63,13 @@ describeOnEachServer(
       assert.deepEqual([...(await waiting)], [{ answer: "" }]);
     }
 
+    async function sessionsThat(work: string): Promise<readonly unknown[]> {
+      return context.db.superSql`
+        select from pg_stat_activity
+        where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
+          and position(${work} in query) > 0`;
+    }
+
     it("are told from statements that take long, ended, and replaced; the server's sessions of them too", async () => {
       await Promise.all([sql.query("select pg_sleep(0.1)"), sql.query("select pg_sleep(0.1)")]);
       proxy.swallow();
@@ -110,6 +117,76 @@ describeOnEachServer(
       await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
     });
 
+    it("free the slot of a transaction of which one statement was answered, and the one behind it was not", async () => {
+      let second: Promise<unknown> | undefined;
+      const hung = sql.transaction(async (tx) => {
+        const first = tx.query("select 1");
+        second = tx.query("select pg_sleep(0.3)");
+        await first;
+        proxy.swallow();
+        await second;
+      });
+      await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+      await assert.rejects(async () => second, { code: "DATABASE_UNREACHABLE" });
+    });
+
+    it("free the slot of a transaction behind a pooler that fell silent before its first statement", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 300 });
+      try {
+        const hung = pooled.transaction(async (tx) => {
+          proxy.swallow();
+          await tx.query("select 1");
+        });
+        await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+        assert.equal(await pooled.transaction(async () => "next"), "next");
+      } finally {
+        await pooled.close();
+      }
+    });
+
+    it("free the slot of a transaction behind a pooler that fell silent during its first statement", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 300 });
+      try {
+        const hung = pooled.transaction(async (tx) => {
+          const first = tx.query("select pg_sleep(1)");
+          await eventually(async () => (await sessionsThat("sleep(1)")).length > 0);
+          proxy.swallow();
+          await first;
+        });
+        await assert.rejects(hung, { code: "DATABASE_UNREACHABLE" });
+      } finally {
+        await pooled.close();
+      }
+    });
+
+    it("do not end a transaction behind a pooler whose first statement takes long", async () => {
+      const pooled = connectWith(proxy.url, { pooled: true }, { lookMs: 100 });
+      try {
+        const slept = await pooled.transaction((tx) =>
+          tx.query("select 'well' as said from pg_sleep(1)"),
+        );
+        assert.equal(slept[0]?.["said"], "well");
+      } finally {
+        await pooled.close();
+      }
+    });
+
+    it("are ended by close() while they are being made", async () => {
+      await Promise.all([sql.query("select pg_sleep(0.1)"), sql.query("select pg_sleep(0.1)")]);
+      const made = proxy.accepted;
+      proxy.swallow();
+      proxy.swallowNew(true);
+      const controller = new AbortController();
+      const waits = [1, 2, 3].map(() => sql.query("select 1", [], { signal: controller.signal }));
+      const waiting = Promise.allSettled(waits);
+      // One more for a caller, and one that asks after the silent ones.
+      await eventually(() => proxy.accepted >= made + 2);
+      controller.abort();
+      await waiting;
+      await sql.close();
+      await eventually(() => proxy.open === 0, { timeoutMs: 1_000 });
+    });
+
     it("do not end a transaction that computes between its statements", async () => {
       const answer = await sql.transaction(async (tx) => {
         await tx.query("select 1");
@@ -143,6 +220,58 @@ describeOnEachServer(
       await eventually(async () =>
         (await sessions()).every(({ query, state }) => state !== "active" || !/60/.test(query)),
       );
+    });
+  },
+  { pooler: false },
+);
+
+describeOnEachServer(
+  "after one connection of connect() was given up",
+  (context) => {
+    it("the others that fell silent with it cost nobody a call", async () => {
+      const proxy = await startFaultyProxy(context.db.url);
+      const sql = connectWith(proxy.url, { max: 3, maxTransactions: 2 }, { lookMs: 60_000 });
+      const lives = (): Promise<unknown> => sql.query("select pg_sleep(0.1)");
+      const transacts = (): Promise<unknown> =>
+        sql.transaction((tx) => tx.query("select pg_sleep(0.1)"));
+      try {
+        await Promise.all([lives(), lives(), lives(), transacts(), transacts()]);
+        proxy.swallow();
+        const given = sql.query("select 1", [], { signal: AbortSignal.timeout(200) });
+        await assert.rejects(given, { name: "TimeoutError" });
+        await eventually(() => proxy.open === 4);
+        const began = performance.now();
+        await Promise.all([lives(), lives(), transacts(), transacts()]);
+        assert.ok(performance.now() - began < 5_000);
+      } finally {
+        await sql.close();
+        await proxy.close();
+      }
+    });
+
+    it("those that are there go on", async () => {
+      const proxy = await startFaultyProxy(context.db.url);
+      const sql = connectWith(proxy.url, { max: 3 }, {});
+      const pid = async (): Promise<unknown> =>
+        (await sql.query("select pg_backend_pid()::text as pid from pg_sleep(0.1)"))[0]?.["pid"];
+      try {
+        const before = await Promise.all([pid(), pid(), pid()]);
+        proxy.swallow((index) => index === 2);
+        const calls = [1, 2, 3].map(() =>
+          sql.query("select 1", [], { signal: AbortSignal.timeout(300) }),
+        );
+        const ends = await Promise.allSettled(calls);
+        assert.equal(ends.filter(({ status }) => status === "fulfilled").length, 2);
+        await eventually(() => proxy.open <= 3 && proxy.accepted >= 4);
+        const after = await Promise.all([pid(), pid()]);
+        assert.deepEqual(
+          after.filter((one) => !before.includes(one)),
+          [],
+        );
+      } finally {
+        await sql.close();
+        await proxy.close();
+      }
     });
   },
   { pooler: false },

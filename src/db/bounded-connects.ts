@@ -1,0 +1,45 @@
+import type { PgPool } from "./pg.ts";
+import type { PgClient } from "./pg-connection.ts";
+
+/** The part of node-postgres' clients that is used to make them. */
+export interface OwnClient extends PgClient {
+  connect(...args: unknown[]): unknown;
+  end(): Promise<unknown>;
+  once(event: "connect" | "end", listener: () => void): unknown;
+}
+
+type ClientClass = new (...args: never[]) => OwnClient;
+
+const BOUNDED = Symbol.for("millrace.boundedConnects");
+
+/**
+ * Gives the making of a pool's connections an end, where its options name none. node-postgres waits for a server that accepts and then says nothing
+ * until the kernel gives up, and each such wait holds one of the pool's places: when all are held, nobody gets a connection, though the
+ * network has long been well. How long callers wait for a place stays as it was. Twice is fine.
+ */
+export function boundConnects(pool: PgPool, ms: number): void {
+  const { Client, options } = pool;
+  if (typeof Client !== "function" || BOUNDED in Client) return;
+  if ((options?.connectionTimeoutMillis ?? 0) > 0) return;
+  pool.Client = bounded(Client as ClientClass, ms);
+}
+
+function bounded(Client: ClientClass, ms: number): ClientClass {
+  return class extends Client {
+    static readonly [BOUNDED] = true;
+
+    override connect(...args: unknown[]): unknown {
+      const timer = setTimeout(() => destroyStream(this), ms);
+      const stop = (): void => clearTimeout(timer);
+      this.once("connect", stop);
+      this.once("end", stop);
+      return super.connect(...args);
+    }
+  };
+}
+
+/** Ends a client at once, whatever it waits for. */
+export function destroyStream({ connection }: PgClient): void {
+  const { stream = {} } = connection ?? {};
+  if ("destroy" in stream && typeof stream.destroy === "function") stream.destroy();
+}
