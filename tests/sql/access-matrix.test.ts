@@ -36,6 +36,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
     queue.is_unsettled() queue.is_wide() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
     queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_ahead() queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
+    queue.is_unsettled() queue.job_columns() queue.job_ids queue.jobs_ahead() queue.jobs_nowhere() queue.keep_fanouts() queue.key_conflict() queue.key_scope()
     queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease() queue.live_workers()
     queue.lock_leases() queue.long_runs() queue.look_from() queue.maintain_part() queue.maintenance_problems() queue.make_partition()
     queue.make_tenant_policies() queue.make_worker() queue.may_notify() queue.may_sweep() queue.move_ids_on() queue.names_of() queue.names_mark
