@@ -20,6 +20,16 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
     [race("names")],
   ),
   plant(
+    "pair-locks-its-names",
+    "the first job of a type on a queue waits for whoever holds the row of that type or queue",
+    NAMES,
+    [
+      "  constraint type_queues_pkey primary key (type_id, queue_id)\n",
+      "  constraint type_queues_pkey primary key (type_id, queue_id),\n  foreign key (type_id) references queue.types (id), foreign key (queue_id) references queue.queues (id)\n",
+    ],
+    [race("names")],
+  ),
+  plant(
     "adoption-waits",
     "a claim waits for whoever holds the parent of a job that has arrived",
     ADOPT,

@@ -238,6 +238,13 @@ export const MAINTENANCE_MUTANTS: readonly Mutant[] = [
     [sqlTest("cliffs"), sqlTest("claim-fair")],
   ),
   plant(
+    "later-jobs-read",
+    "explain_job reads all jobs of the queue, those that come later too",
+    migration("explain"),
+    ["and (token.at, token.id) < (case", "and (token.at + interval '0', token.id) < (case"],
+    [sqlTest("cliffs")],
+  ),
+  plant(
     "all-leases-read",
     "a call that names no lease reads those of everybody",
     migration("verdict"),

@@ -56,12 +56,11 @@ create index tenants_weighted_idx on queue.tenants (id) where weight <> 1;
 comment on table queue.tenants is 'Tenants that ever had a job. Jobs without a tenant have tenant 0, which has no row.';
 comment on column queue.tenants.weight is 'Share of a fair claim: a tenant of weight 2 gets twice the jobs of weight 1.';
 
+-- No foreign keys: each would lock the row of the type and of the queue, and who holds one of them would delay the jobs of a new pair.
 create table queue.type_queues (
   type_id integer not null,
   queue_id integer not null,
-  constraint type_queues_pkey primary key (type_id, queue_id),
-  constraint type_queues_type_fkey foreign key (type_id) references queue.types (id) on delete cascade,
-  constraint type_queues_queue_fkey foreign key (queue_id) references queue.queues (id) on delete cascade
+  constraint type_queues_pkey primary key (type_id, queue_id)
 );
 create index type_queues_queue_idx on queue.type_queues (queue_id);
 comment on table queue.type_queues is 'Which queues ever held jobs of a type: where a claim by type has to look.';

@@ -91,6 +91,35 @@ $$;
 comment on function queue.resolve_key is
   'The job that has a key: the one that had it, or p_id when that was cancelled or there is none. Waits for a transaction that is just taking it.';
 
+-- Joined by hash: where one row is wanted, the planner hopes to find it early and compares each job with all others until then.
+create function queue.key_conflict(p_jobs queue.job_input[], p_ids bigint[], p_known bigint[])
+returns table (ordinal bigint, key text, job_id bigint)
+language plpgsql
+stable
+set search_path = pg_temp
+set enable_nestloop = off
+set enable_mergejoin = off
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select item.ordinal::bigint, item.idempotency_key, met.known_id
+  from unnest(p_jobs) as item
+  join unnest(p_ids, p_known) with ordinality as met (id, known_id, ordinal) on met.ordinal = item.ordinal
+  left join (
+    select made.id, first.payload
+    from unnest(p_ids) with ordinality as made (id, ordinal) join unnest(p_jobs) as first on first.ordinal = made.ordinal
+  ) as own on own.id = met.known_id
+  where met.known_id <> met.id and item.options ->> 'on_key_conflict' is distinct from 'return'
+    and item.payload is distinct from coalesce(own.payload, queue.payload_of(met.known_id))
+  order by item.ordinal limit 1;
+end;
+$$;
+comment on function queue.key_conflict is
+  'The first of these jobs whose key belongs to a job with another payload. p_known: the job that has the key, for each of p_ids.';
+
 -- Returns the ids of the jobs as they are after their keys were looked up, and which of them are new.
 create function queue.take_keys(
   p_jobs queue.job_input[], p_ids bigint[], p_is_end_user boolean, out o_ids bigint[], out o_is_new boolean[]
@@ -154,24 +183,19 @@ begin
     perform queue.resolve_key(v_free_scopes[v_at], v_free_keys[v_at], p_ids[v_free_ordinals[v_at]]);
   end loop;
 
-  select wanted.ordinal, wanted.key, held.job_id into v_fault
-  from unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key)
-  join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key
-  join unnest(p_jobs) as item on item.ordinal = wanted.ordinal
-  left join unnest(p_jobs) as own on p_ids[own.ordinal] = held.job_id
-  where held.job_id <> p_ids[wanted.ordinal] and item.options ->> 'on_key_conflict' is distinct from 'return'
-    and item.payload is distinct from coalesce(own.payload, queue.payload_of(held.job_id))
-  order by wanted.ordinal limit 1;
-  if found then
-    perform queue.refuse_key(v_fault.key, v_fault.job_id, case when cardinality(p_jobs) > 1 then v_fault.ordinal end);
-  end if;
-
   select array_agg(coalesce(held.job_id, given.id) order by given.ordinal),
     array_agg(coalesce(held.job_id = given.id, true) order by given.ordinal)
   into o_ids, o_is_new
   from unnest(p_ids) with ordinality as given (id, ordinal)
   left join unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key) on wanted.ordinal = given.ordinal
   left join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key;
+
+  if false = any (o_is_new) then
+    select conflict.* into v_fault from queue.key_conflict(p_jobs, p_ids, o_ids) as conflict;
+    if found then
+      perform queue.refuse_key(v_fault.key, v_fault.job_id, case when cardinality(p_jobs) > 1 then v_fault.ordinal end);
+    end if;
+  end if;
 end;
 $$;
 comment on function queue.take_keys is

@@ -1,5 +1,52 @@
 -- An answer to what people ask: why is this job not running? Changes nothing, locks nothing.
 
+-- From one lane to the next, and in each only what comes before the job: what comes after it is not read, however much it is.
+create function queue.jobs_ahead(p_job_id bigint)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+declare
+  v_own queue.ready;
+begin
+  select token.* into v_own from queue.ready as token where token.id = p_job_id;
+  return (
+    with recursive lane as (
+      (
+        select token.priority, token.lane from queue.ready as token
+        where token.queue_id = v_own.queue_id and token.priority <= v_own.priority
+        order by token.priority, token.lane limit 1
+      )
+      union all
+      select next.* from lane
+      cross join lateral (
+        select token.priority, token.lane from queue.ready as token
+        where token.queue_id = v_own.queue_id and token.priority <= v_own.priority
+          and (token.priority, token.lane) > (lane.priority, lane.lane)
+        order by token.priority, token.lane limit 1
+      ) as next
+    )
+    select count(*) from (
+      select from lane
+      cross join lateral (
+        select from queue.ready as token
+        where token.queue_id = v_own.queue_id and token.priority = lane.priority and token.lane = lane.lane
+          and (token.at, token.id) < (case when lane.priority < v_own.priority then 'infinity' else v_own.at end, v_own.id)
+        order by token.at, token.id
+        limit 10001
+      ) as earlier
+      limit 10001
+    ) as ahead
+  );
+end;
+$$;
+comment on function queue.jobs_ahead is 'How many pending jobs of its queue come before a pending one, by priority and age; 10001 means that there are more.';
+
 create function queue.explain(p_job_id bigint)
 returns jsonb
 language plpgsql
@@ -131,12 +178,7 @@ begin
     end if;
   end if;
   if v_status = 'pending' and v_reasons = '[]' then
-    select count(*) into v_ahead from (
-      select from queue.ready as token, queue.ready as own
-      where own.id = p_job_id and token.queue_id = own.queue_id
-        and (token.priority, token.at, token.id) < (own.priority, own.at, own.id)
-      limit 10001
-    ) as ahead;
+    v_ahead := queue.jobs_ahead(p_job_id);
     v_reasons := v_reasons || jsonb_build_object('code', 'waiting_its_turn', 'ahead', least(v_ahead, 10000),
       'message', case when v_ahead = 0 then 'It is next in its queue.'
         else format('%s%s jobs of its queue come first.', case when v_ahead > 10000 then 'More than ' else '' end, least(v_ahead, 10000)) end)

@@ -290,4 +290,28 @@ describeOnEachServer("a name that an open transaction is making", (context) => {
 
       assert.equal(await race.status(id), "pending");
     }));
+
+  for (const name of ["types", "queues"] as const) {
+    it(`a row of queue.${name} that somebody holds locked delays no job, not even the first of its type on a queue`, () =>
+      withRace(context.db, async (race) => {
+        const queue = `${race.type}.known`;
+        await enqueue(race.db.sql, `${race.type}.other`, { queue });
+        await enqueue(race.db.sql, race.type);
+        await claimAll(race.eve, [race.type, `${race.type}.other`]);
+        await race.ann`begin`;
+        await race.ann`select from queue.${race.ann(name)} for update`;
+
+        const one = await enqueue(race.bob, race.type, { queue, payload: "one" });
+        const [many] = await race.bob<{ id: string }[]>`
+          select id::text from public.enqueue_jobs(jsonb_build_array(
+            jsonb_build_object('type', ${`${race.type}.other`}::text, 'queue', ${race.type}::text, 'payload', 'many')))`;
+
+        assert.equal((await race.db.sql`select from queue.arrivals`).length, 0);
+        assert.deepEqual(await claimAll(race.eve, [race.type, `${race.type}.other`]), [
+          { id: one, payload: "one", tenant_id: null, queue },
+          { id: many?.id, payload: "many", tenant_id: null, queue: race.type },
+        ]);
+        await race.ann`commit`;
+      }));
+  }
 });

@@ -34,7 +34,7 @@ const MATRIX: Readonly<Record<string, string>> = {
     queue.has_open_jobs() queue.held_parents() queue.hold_ended() queue.hold_quota() queue.how_many_fit() queue.ids_of_names() queue.install_cron()
     queue.intern_all() queue.intern_names() queue.intern_queue() queue.intern_tenant() queue.intern_type()
     queue.intern_type_queue() queue.is_alone() queue.is_droppable() queue.is_integer() queue.is_needed()
-    queue.is_unsettled() queue.is_wide() queue.job_columns() queue.job_ids queue.jobs_nowhere() queue.keep_fanouts() queue.key_scope()
+    queue.is_unsettled() queue.is_wide() queue.job_columns() queue.job_ids queue.jobs_ahead() queue.jobs_nowhere() queue.keep_fanouts() queue.key_conflict() queue.key_scope()
     queue.lane_of() queue.lanes() queue.lease_ids queue.lines() queue.live_lease() queue.live_workers()
     queue.lock_leases() queue.long_runs() queue.look_from() queue.maintain_part() queue.maintenance_problems() queue.make_partition()
     queue.make_tenant_policies() queue.make_worker() queue.may_notify() queue.may_sweep() queue.move_ids_on() queue.names_of() queue.names_mark

@@ -306,6 +306,32 @@ describeOnEachServer(
       assert.ok(measured.buffers <= 1500, `${measured.buffers} pages`);
     });
 
+    it("why a job is not running is told without a look at what comes after it", async () => {
+      const { sql, enqueue } = rigOf(context.db);
+      await registerWorker(sql, "server of explained");
+      const first = await enqueue("explained", { tenant: "b" });
+      await pile("explained", "explained", MANY);
+      await sql`select from public.enqueue_jobs(${sql.json(
+        [1, 2, 3].map(() => ({ type: "explained", tenant_id: "a", priority: "high" })),
+      )})`;
+      const last = await enqueue("explained", { tenant: "a" });
+      await sql`analyze queue.ready`;
+      const ahead = async (id: string): Promise<[unknown, number]> => {
+        await plans.record(`select public.explain_job(${id})`);
+        const { answer, buffers } = await plans.record(
+          `select public.explain_job(${id}) #> '{reasons,0,ahead}'`,
+        );
+        return [answer, buffers];
+      };
+
+      const [ofFirst, pagesOfFirst] = await ahead(first);
+      const [ofLast, pagesOfLast] = await ahead(last);
+
+      assert.deepEqual([ofFirst, ofLast], [3, 10_000]);
+      assert.ok(pagesOfFirst <= 150, `${pagesOfFirst} pages`);
+      assert.ok(pagesOfLast <= 400, `${pagesOfLast} pages`);
+    });
+
     it("and every job is claimed once, whatever the way", async () => {
       const { sql } = context.db;
       await pile("report", "shared", 6000);

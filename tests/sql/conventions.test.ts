@@ -155,14 +155,12 @@ const RULES: readonly Rule[] = [
     caught: "progress",
   },
   {
-    rule: "every foreign key has an index that begins with its columns",
+    rule: "no row is locked by a foreign key: whoever holds it would delay those who write the other table",
     offenders: `
       select k.conname from pg_constraint as k
-      where k.contype = 'f' and k.connamespace = 'queue'::regnamespace and not exists (
-        select from pg_index as i
-        where i.indrelid = k.conrelid and i.indisvalid and i.indpred is null
-          and (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)`,
-    fault: "drop index queue.type_queues_queue_idx",
+      where k.contype = 'f' and k.connamespace = 'queue'::regnamespace`,
+    fault:
+      "alter table queue.type_queues add constraint type_queues_queue_fkey foreign key (queue_id) references queue.queues (id)",
     caught: "type_queues_queue_fkey",
   },
   {

@@ -262,4 +262,28 @@ describeOnEachServer("idempotency keys", (context) => {
       ["MR009", "MR009"],
     );
   });
+
+  it("very many known keys are found in one pass, whatever the planner believes", async () => {
+    const { sql } = context.db;
+    await sql`truncate queue.idempotency_keys`;
+    await sql`analyze queue.idempotency_keys`;
+    const enqueue = () =>
+      sql.begin(async (tx) => {
+        // Each compared with all others they would take minutes.
+        await tx`set local statement_timeout = '15s'`;
+        return tx<{ id: string; outcome: string }[]>`
+          select made.id::text, made.outcome from public.enqueue_jobs((
+            select jsonb_agg(jsonb_build_object('type', 'again', 'idempotency_key', n::text, 'payload', n))
+            from generate_series(1, 20000) as n)) as made order by made.ordinal`;
+      });
+
+    const first = await enqueue();
+    const again = await enqueue();
+
+    assert.equal(new Set(first.map(({ id }) => id)).size, 20_000);
+    assert.deepEqual(
+      again.map(({ id, outcome }) => [id, outcome]),
+      first.map(({ id }) => [id, "existing"]),
+    );
+  });
 });
