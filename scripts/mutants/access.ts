@@ -53,7 +53,12 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     name: "temporary-types-first",
     bug: "who may call a function has its owner run what a temporary type checks",
     edits: [
-      { file: ENQUEUE, from: "set search_path = pg_temp", to: "set search_path = ''", every: true },
+      {
+        file: ENQUEUE,
+        from: "set search_path = pg_catalog, pg_temp",
+        to: "set search_path = ''",
+        every: true,
+      },
     ],
     tests: [sqlTest("temp-names")],
   },
@@ -195,7 +200,7 @@ export const ACCESS_MUTANTS: readonly Mutant[] = [
     "a function finds what its caller put in its way",
     OPERATE,
     [
-      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer\nset search_path = pg_temp",
+      "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer\nset search_path = pg_catalog, pg_temp",
       "create function queue.cancel(p_job_id bigint, p_reason text)\nreturns text\nlanguage plpgsql\nvolatile\nsecurity definer",
     ],
     [sqlTest("conventions")],

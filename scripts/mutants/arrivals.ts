@@ -14,8 +14,8 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
     "a producer waits for a stranger's open transaction that makes a name",
     NAMES,
     [
-      "set search_path = pg_temp\nset lock_timeout = '5ms'\nas $$\nbegin\n  perform queue.check_name",
-      "set search_path = pg_temp\nas $$\nbegin\n  perform queue.check_name",
+      "set search_path = pg_catalog, pg_temp\nset lock_timeout = '5ms'\nas $$\nbegin\n  perform queue.check_name",
+      "set search_path = pg_catalog, pg_temp\nas $$\nbegin\n  perform queue.check_name",
     ],
     [race("names")],
   ),

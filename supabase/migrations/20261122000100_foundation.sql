@@ -29,7 +29,7 @@ returns timestamptz
 language plpgsql
 volatile
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return pg_catalog.clock_timestamp();
@@ -42,7 +42,7 @@ returns integer
 language sql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select 1;
 $$;
@@ -54,7 +54,7 @@ returns integer
 language sql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select 1;
 $$;
@@ -66,7 +66,7 @@ returns smallint
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case p_name when 'critical' then 0 when 'high' then 1 when 'normal' then 2 when 'low' then 3 end::smallint;
@@ -79,7 +79,7 @@ returns text
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (array['critical', 'high', 'normal', 'low'])[p_rank + 1];
@@ -116,7 +116,7 @@ create function queue.caller_role()
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce(nullif(current_setting('role', true), 'none'), session_user);
@@ -128,7 +128,7 @@ create function queue.actor()
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return queue.caller_role()
@@ -141,7 +141,7 @@ create function queue.is_end_user()
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_role text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
@@ -170,7 +170,7 @@ create function queue.caller_tenant()
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,tenant_id}';
@@ -182,7 +182,7 @@ create function queue.caller_app_role()
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> '{app_metadata,role}';
@@ -196,7 +196,7 @@ create function queue.is_trusted_schema(p_name text)
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return exists (

@@ -69,7 +69,7 @@ create function queue.check_name(p_kind text, p_name text, p_errcode text)
 returns void
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_name is null or p_name !~ '^[^[:space:][:cntrl:]]{1,200}$' then
@@ -86,7 +86,7 @@ create function queue.check_tenant(p_name text)
 returns void
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_name !~ '^[^[:cntrl:]]{1,200}$' then
@@ -104,7 +104,7 @@ create function queue.intern_type(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id integer;
@@ -125,7 +125,7 @@ create function queue.intern_queue(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id integer;
@@ -146,7 +146,7 @@ create function queue.intern_tenant(p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id integer;
@@ -170,7 +170,7 @@ create function queue.try_name(p_kind text, p_name text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '5ms'
 as $$
 begin
@@ -191,7 +191,7 @@ create function queue.intern_type_queue(p_type_id integer, p_queue_id integer)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (
@@ -213,7 +213,7 @@ create function queue.intern_names(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '5ms'
 as $$
 begin

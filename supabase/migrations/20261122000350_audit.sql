@@ -17,7 +17,7 @@ comment on table queue.audit is 'What people and maintenance did. Append only.';
 create function queue.refuse_change()
 returns trigger
 language plpgsql
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '% is append only', tg_table_name
@@ -33,7 +33,7 @@ create function queue.note(p_action text, p_job_id bigint, p_detail jsonb)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into queue.audit (at, actor, action, job_id, detail)

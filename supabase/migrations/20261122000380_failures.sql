@@ -23,7 +23,7 @@ create function queue.part_failed(p_part text, p_code text, p_message text, p_wa
 returns jsonb
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -59,7 +59,7 @@ create function queue.part_succeeded(p_part text)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -25,7 +25,7 @@ create function queue.make_partition(p_number bigint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_parent text;
@@ -56,7 +56,7 @@ create function queue.extend_partitions()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();

@@ -12,7 +12,7 @@ create function queue.has_open_jobs(p_first_id bigint, p_end_id bigint)
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -44,7 +44,7 @@ create function queue.is_needed(p_first_id bigint, p_end_id bigint)
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -77,7 +77,7 @@ create function queue.is_droppable(p_number bigint, p_cutoff timestamptz)
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -98,7 +98,7 @@ comment on function queue.is_droppable is 'True when every job of this partition
 create function queue.clear_partition(p_number bigint, out o_is_clear boolean, out o_count integer)
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -181,7 +181,7 @@ create function queue.drop_partition(p_number bigint, p_cutoff timestamptz)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part queue.partitions := (select part from queue.partitions as part where part.number = p_number);
@@ -218,7 +218,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '30ms'
 as $$
 declare

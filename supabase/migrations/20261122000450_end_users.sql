@@ -41,7 +41,7 @@ create function queue.authorize_enqueue(p_type text, p_tenant_id text)
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant text := queue.caller_tenant();
@@ -73,7 +73,7 @@ create function queue.hold_quota(p_tenant_id text, p_count integer)
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_most integer;
@@ -106,7 +106,7 @@ create function queue.charge_quota(p_tenant_id text, p_job_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

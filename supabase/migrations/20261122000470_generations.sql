@@ -36,7 +36,7 @@ create function queue.generation_key()
 returns bigint
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (floor(date_part('epoch', pg_postmaster_start_time()))::bigint - 1577836800) * 4294967296
@@ -49,7 +49,7 @@ create function queue.ensure_generation()
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Written out, because each enqueue passes here and a call of generation_key costs as much as all the rest.
@@ -68,7 +68,7 @@ create function queue.begin_generation()
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_key bigint := queue.generation_key();
@@ -107,7 +107,7 @@ create function queue.move_ids_on()
 returns queue.generations
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_timeline integer := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;

@@ -13,7 +13,7 @@ create function queue.offer(
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

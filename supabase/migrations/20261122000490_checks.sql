@@ -4,7 +4,7 @@ create function queue.check_options(p_options jsonb)
 returns void
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_fault text;
@@ -59,7 +59,7 @@ create function queue.is_integer(p_value jsonb, p_least numeric, p_most numeric)
 returns boolean
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case when jsonb_typeof(p_value) = 'number'
@@ -81,7 +81,7 @@ create function queue.check_job(
 returns void
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_limit integer;
@@ -123,7 +123,7 @@ create function queue.is_bloated(p_payload jsonb)
 returns boolean
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return jsonb_path_exists(p_payload, 'strict $.** ? (@.type() == "number" && @ != 0 && (@.abs() > 1e400 || @.abs() < 1e-400))')
@@ -136,7 +136,7 @@ create function queue.refuse_bloated(p_ordinal bigint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '%payload too large: numbers with hundreds of digits', coalesce('element ' || p_ordinal || ': ', '')

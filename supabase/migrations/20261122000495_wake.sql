@@ -7,7 +7,7 @@ create function queue.may_notify()
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce(current_setting('millrace.notify', true), '') <> 'off' and pg_notification_queue_usage() <= 0.5;
@@ -24,7 +24,7 @@ create function queue.ring_held(
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -58,7 +58,7 @@ create function queue.ring(p_queue_id integer, p_count integer, p_type_ids integ
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

@@ -21,7 +21,7 @@ create function queue.parse_jobs(p_jobs jsonb)
 returns queue.job_input[]
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_fault text;
@@ -86,7 +86,7 @@ create function queue.find_unreadable(p_jobs jsonb, p_fault text)
 returns text
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_item record;

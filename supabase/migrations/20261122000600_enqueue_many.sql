@@ -10,7 +10,7 @@ create function queue.intern_all(p_jobs queue.job_input[])
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '5ms'
 set plan_cache_mode = force_custom_plan
 as $$
@@ -45,7 +45,7 @@ create function queue.check_element(p_job queue.job_input, p_is_only boolean)
 returns void
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_state text;
@@ -74,7 +74,7 @@ create function queue.check_jobs(p_jobs queue.job_input[])
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 declare
@@ -139,7 +139,7 @@ create function queue.resolve_edges(p_jobs queue.job_input[], p_ids bigint[], p_
 returns table (child_id bigint, parent_id bigint, run_anyway boolean)
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column

@@ -11,7 +11,7 @@ create function queue.key_scope(p_tenant_id text, p_type text, p_is_end_user boo
 returns bytea
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- No name contains a line feed, and no tenant is empty.
@@ -25,7 +25,7 @@ create function queue.refuse_key(p_key text, p_job_id bigint, p_ordinal bigint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '%the idempotency key % belongs to job %, which has another payload',
@@ -40,7 +40,7 @@ create function queue.payload_of(p_job_id bigint)
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -58,7 +58,7 @@ create function queue.resolve_key(p_scope bytea, p_key text, p_id bigint)
 returns bigint
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -96,7 +96,7 @@ create function queue.key_conflict(p_jobs queue.job_input[], p_ids bigint[], p_k
 returns table (ordinal bigint, key text, job_id bigint)
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_nestloop = off
 set enable_mergejoin = off
 set jit = off
@@ -126,7 +126,7 @@ create function queue.take_keys(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$

@@ -7,7 +7,7 @@ create function queue.weigh_edges(p_children bigint[], p_parents bigint[], p_run
 returns table (child_id bigint, parent_id bigint, run_anyway boolean, is_racing boolean, verdict text)
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set plan_cache_mode = force_custom_plan
 set jit = off
@@ -65,7 +65,7 @@ create function queue.write_jobs(
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -162,7 +162,7 @@ returns table (ordinal integer, id bigint, outcome text)
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$

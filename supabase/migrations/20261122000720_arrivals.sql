@@ -32,7 +32,7 @@ create function queue.ring_for_names(p_types text[], p_queues text[], p_count in
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -66,7 +66,7 @@ create function queue.arrive_one(
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into queue.arrivals (
@@ -86,7 +86,7 @@ create function queue.arrive_many(
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -116,7 +116,7 @@ create function queue.cancel_arrival(p_job_id bigint, p_reason text)
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update queue.arrivals as arrival
@@ -135,7 +135,7 @@ create function queue.revive_arrival(p_job_id bigint, p_reason text)
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update queue.arrivals as arrival

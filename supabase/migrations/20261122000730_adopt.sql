@@ -8,7 +8,7 @@ create function queue.arrivals_with_names(p_limit integer)
 returns setof bigint
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select arrival.id
   from queue.arrivals as arrival
@@ -34,7 +34,7 @@ create function queue.note_arrivals(p_now_ms bigint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from queue.arrivals offset 2000) then
@@ -49,7 +49,7 @@ create function queue.held_parents(p_ids bigint[])
 returns bigint[]
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -84,7 +84,7 @@ create function queue.adopt_batch()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '5ms'
 set jit = off
 set plan_cache_mode = force_custom_plan
@@ -223,7 +223,7 @@ create function queue.adopt_arrivals()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return queue.adopt_batch();

@@ -32,7 +32,7 @@ create function queue.parents_ended(
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -168,7 +168,7 @@ create function queue.keep_fanouts(
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -214,7 +214,7 @@ create function queue.bury_blocked(p_ids bigint[], p_reasons text[], p_causes bi
 returns bigint[]
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -251,7 +251,7 @@ create function queue.cancel_blocked(p_ids bigint[], p_causes bigint[], p_reason
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_buried bigint[] := queue.bury_blocked(p_ids, array_fill(p_reason, array[cardinality(p_ids)]), p_causes);
@@ -270,7 +270,7 @@ returns table (id bigint, type text, status text, result jsonb)
 language sql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select parent.id, type.name, run.to_status::text, run.result
   from queue.jobs as job

@@ -14,7 +14,7 @@ create function queue.look_from(p_looked regclass)
 returns timestamptz
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -29,7 +29,7 @@ create function queue.note_look(p_looked regclass, p_at timestamptz)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform setval(p_looked, greatest(extract(epoch from p_at) * 1000000, 0)::bigint);

@@ -12,7 +12,7 @@ create function queue.promote_due()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -64,7 +64,7 @@ create function queue.lines(p_queue_ids integer[], p_except integer[], p_type_id
 returns integer[]
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -101,7 +101,7 @@ create function queue.busy_lines(p_queue_ids integer[], p_except integer[], p_ty
 returns integer[]
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -133,7 +133,7 @@ create function queue.may_sweep(p_queue_ids integer[], p_except integer[], p_typ
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -169,7 +169,7 @@ create function queue.take_lane(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off

@@ -16,7 +16,7 @@ create function queue.scope_of(p_queue_ids integer[], p_except integer[], p_type
 returns bigint
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return hashtextextended(row(p_queue_ids, p_except, p_type_ids)::text, 0);
@@ -28,7 +28,7 @@ create function queue.detour(p_scope bigint)
 returns json
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -50,7 +50,7 @@ create function queue.detour_from(p_begun_at timestamptz)
 returns json
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return json_build_object('from', p_begun_at - interval '2 seconds');
@@ -62,7 +62,7 @@ create function queue.pending_from(p_queue_ids integer[], p_except integer[], p_
 returns timestamptz
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce(
@@ -75,7 +75,7 @@ create function queue.end_detours()
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -95,7 +95,7 @@ create function queue.note_detour(p_scope bigint, p_read bigint, p_mark json)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

@@ -7,7 +7,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -57,7 +57,7 @@ returns bigint
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return floor(date_part('epoch', p_at) * 1000)::bigint;

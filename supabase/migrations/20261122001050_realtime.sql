@@ -19,7 +19,7 @@ create function queue.broadcast(p_event text, p_job_ids bigint[], p_statuses que
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -47,7 +47,7 @@ create function queue.broadcast_progress(p_job_id bigint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -71,7 +71,7 @@ create function queue.grant_realtime()
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('realtime.messages') is null or to_regrole('authenticated') is null then

@@ -9,7 +9,7 @@ create function queue.next_share(p_lines integer[], p_fifo integer[], p_tenant_i
 returns json
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -53,7 +53,7 @@ create function queue.claim_share(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

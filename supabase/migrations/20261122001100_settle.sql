@@ -13,7 +13,7 @@ returns double precision
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return least(p_base_ms * power(2::double precision, least(p_retry_count, 60)), p_cap_ms) * (1 - p_jitter * p_random);
@@ -27,7 +27,7 @@ returns text
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return md5(p_type || ':' || coalesce(p_error ->> 'name', '') || ':' || regexp_replace(
@@ -42,7 +42,7 @@ returns jsonb
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case
@@ -62,7 +62,7 @@ create function queue.lock_leases(p_lease_ids bigint[], p_worker integer default
 returns bigint[]
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -93,7 +93,7 @@ create function queue.close_leases(p_lease_ids bigint[], p_counts bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -131,7 +131,7 @@ create function queue.after_completion(p_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -165,7 +165,7 @@ create function queue.complete_many(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_nestloop = off
 set enable_mergejoin = off
@@ -241,7 +241,7 @@ create function queue.complete_leases(
 )
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

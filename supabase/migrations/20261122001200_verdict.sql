@@ -9,7 +9,7 @@ returns interval
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case when p_ms is not null then least(greatest(p_ms, 0), 3155760000000) * interval '1 millisecond' end;
@@ -21,7 +21,7 @@ create function queue.settle(p_items jsonb, p_worker integer default null)
 returns table (lease_id bigint, job_id bigint, to_status queue.job_status)
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -166,7 +166,7 @@ create function queue.after_end(p_job_ids bigint[], p_statuses queue.job_status[
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -228,7 +228,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_status queue.job_status;
@@ -247,7 +247,7 @@ create function queue.live_lease(p_job_id bigint)
 returns bigint
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -14,7 +14,7 @@ create function queue.rescue(p_limit integer default 100, p_except integer defau
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

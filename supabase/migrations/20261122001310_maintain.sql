@@ -9,7 +9,7 @@ create function queue.prune_bells()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -63,7 +63,7 @@ create function queue.prune_workers()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -91,7 +91,7 @@ create function queue.expire_dead_letters()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -131,7 +131,7 @@ create function queue.maintain_part(p_part text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_until timestamptz := queue.clock() + interval '500 milliseconds';
@@ -170,7 +170,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '250ms'
 as $$
 declare
@@ -212,7 +212,7 @@ create function queue.maintenance_problems()
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

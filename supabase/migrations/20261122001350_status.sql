@@ -5,7 +5,7 @@ returns queue.job_status
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

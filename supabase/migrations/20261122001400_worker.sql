@@ -7,7 +7,7 @@ create function queue.ids_of_names(p_queues text[], p_types text[], p_tenant_id 
 returns jsonb
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return jsonb_build_object(
@@ -34,7 +34,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -63,7 +63,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from queue.arrivals) then
@@ -79,7 +79,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform from queue.workers as worker where worker.id = p_worker for no key update skip locked;
@@ -104,7 +104,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A call that is just arming its bells comes to its end first; one that comes later finds it signed out.

@@ -8,7 +8,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform set_config('synchronous_commit', 'off', true);
@@ -28,7 +28,7 @@ returns void
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -71,7 +71,7 @@ create function queue.is_wide(p_type_ids integer[])
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -98,7 +98,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

@@ -9,7 +9,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '200ms'
 set enable_seqscan = off
 set jit = off

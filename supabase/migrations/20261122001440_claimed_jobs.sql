@@ -8,7 +8,7 @@ returns bigint[]
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_values[1] = all (p_values) then
@@ -23,7 +23,7 @@ create function queue.how_many_fit(p_ids bigint[], p_budget bigint)
 returns integer
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -54,7 +54,7 @@ create function queue.job_columns(
 )
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -143,7 +143,7 @@ create function queue.put_back_claimed(p_ids bigint[], p_attempts smallint[], p_
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -176,7 +176,7 @@ create function queue.single_job(
 )
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

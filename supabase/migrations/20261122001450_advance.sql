@@ -10,7 +10,7 @@ create function queue.was_settled(p_lease_id bigint, p_job_id bigint, p_outcome 
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -31,7 +31,7 @@ create function queue.is_unsettled(p_lease_id bigint, p_job_id bigint, p_worker 
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return exists (
@@ -50,7 +50,7 @@ create function queue.is_alone(p_worker integer)
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
@@ -92,7 +92,7 @@ returns json
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan

@@ -47,7 +47,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id integer;
@@ -76,7 +76,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from queue.routes as route
@@ -106,7 +106,7 @@ returns integer
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.set_route(
     p_type, p_function, p_url, p_tenants, p_timeout_seconds, p_headers, p_method, p_report_seconds, p_enabled,
@@ -120,7 +120,7 @@ returns boolean
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.remove_route(p_type, p_tenants);
 $$;
@@ -132,7 +132,7 @@ returns json
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -180,7 +180,7 @@ returns json
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant_id integer := (select tenant.id from queue.tenants as tenant where tenant.name = p_tenant_id);

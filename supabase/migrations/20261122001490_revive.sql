@@ -9,7 +9,7 @@ create function queue.hold_ended(p_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -38,7 +38,7 @@ create function queue.begin_revival(p_ids bigint[])
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -60,7 +60,7 @@ create function queue.cancelled_by(p_roots bigint[])
 returns bigint[]
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -86,7 +86,7 @@ create function queue.revive_flow(p_roots bigint[], p_reason text)
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 set plan_cache_mode = force_custom_plan

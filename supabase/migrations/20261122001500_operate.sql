@@ -10,7 +10,7 @@
 create function queue.pull_token(p_job_id bigint, out o_status queue.job_status, out o_attempt smallint)
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -39,7 +39,7 @@ create function queue.record_act(
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();
@@ -60,7 +60,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_token record;
@@ -105,7 +105,7 @@ create function queue.put_ready(p_job_id bigint, p_attempt smallint)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 set jit = off
@@ -130,7 +130,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -180,7 +180,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id integer;

@@ -9,7 +9,7 @@ create function queue.find_dead(
 returns setof queue.dead_letters
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select dead.* from queue.dead_letters as dead
   where (p_ids is null or dead.job_id = any (p_ids))
@@ -31,7 +31,7 @@ returns table (id bigint, new_id bigint, type text, tenant_id text, failed_at ti
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -97,7 +97,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids bigint[] := array(

@@ -9,7 +9,7 @@ returns numeric
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case when jsonb_typeof(p_details #> p_path) = 'number' then (p_details #>> p_path)::numeric end;
@@ -22,7 +22,7 @@ returns text
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -39,7 +39,7 @@ create function queue.live_workers(p_now timestamptz)
 returns table (id integer, name text, seen_at timestamptz, queue_names text[], type_names text[], details jsonb)
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select worker.id, worker.name, worker.seen_at, worker.queue_names, worker.type_names, worker.details
   from queue.workers as worker
@@ -54,7 +54,7 @@ returns jsonb
 language plpgsql
 immutable
 parallel safe
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce(p_details #> array['lanes', p_queue], p_details #> array['lanes', '*']);
@@ -66,7 +66,7 @@ create function queue.fetched()
 returns table (queue text, jobs bigint)
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select told.queue, least(greatest(sum(queue.number_of(worker.details, array['fetched', told.queue])), 0), 1e15)::bigint
   from queue.live_workers(queue.clock()) as worker
@@ -82,7 +82,7 @@ create function queue.busy_reason(p_type text, p_queue text, p_now timestamptz)
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tally record;
@@ -126,7 +126,7 @@ create function queue.long_runs(p_now timestamptz)
 returns table (job_id bigint, type text, worker text, run_s double precision, usual_s double precision)
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -171,7 +171,7 @@ create function queue.worker_problems(p_now timestamptz)
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_problems jsonb;

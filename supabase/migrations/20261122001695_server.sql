@@ -4,7 +4,7 @@ create function queue.server_problems(p_now timestamptz)
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_problems jsonb := jsonb '[]';

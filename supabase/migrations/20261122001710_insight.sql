@@ -5,7 +5,7 @@ create function queue.oldest_pending()
 returns table (queue_id integer, at timestamptz)
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -42,7 +42,7 @@ returns table (
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
@@ -111,7 +111,7 @@ returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();

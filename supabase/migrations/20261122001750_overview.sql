@@ -6,7 +6,7 @@ returns json
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

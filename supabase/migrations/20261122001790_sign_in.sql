@@ -6,7 +6,7 @@ create function queue.make_worker(p_name text, p_types text[])
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '5ms'
 as $$
 declare
@@ -32,7 +32,7 @@ create function queue.sign_in(p_name text, p_types text[])
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := queue.clock();

@@ -18,7 +18,7 @@ returns bigint
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select made.id from queue.enqueue_one(
     p_type, p_payload, p_priority, p_scheduled_at, p_tenant_id, p_queue, p_max_retries, p_depends_on,
@@ -33,7 +33,7 @@ returns table (ordinal integer, id bigint, outcome text)
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select made.ordinal, made.id, made.outcome from queue.enqueue_many(p_jobs) as made;
 $$;
@@ -50,7 +50,7 @@ returns table (
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -110,7 +110,7 @@ returns table (
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select * from queue.claim_rows(p_worker_id, p_types, p_batch, p_tenant_id, p_lease_seconds);
 $$;
@@ -129,7 +129,7 @@ returns table (
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select * from queue.claim_rows(p_worker_id, null, 1, p_tenant_id, p_lease_seconds);
 $$;
@@ -140,7 +140,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -164,7 +164,7 @@ returns boolean
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.settle_by_job(p_lease_id, p_job_id, 'completed', null, p_result) is not null;
 $$;
@@ -182,7 +182,7 @@ returns text
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.settle_by_job(p_lease_id, p_job_id, 'failed', jsonb_build_object(
     'error', jsonb_build_object('message', left(coalesce(p_error, 'unknown error'), 8192)),
@@ -199,7 +199,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_total integer := 0;
@@ -224,7 +224,7 @@ returns integer
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.cleanup();
 $$;
@@ -242,7 +242,7 @@ returns boolean
 language sql
 volatile
 security invoker
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select queue.report(p_job_id, p_percent, p_message, p_data, p_lease_id);
 $$;

@@ -29,7 +29,7 @@ comment on column queue.rings.finished_at is 'When pg_net had an answer or gave 
 create function queue.doorbell(out o_state text, out o_url text, out o_token text)
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('net.http_request_queue') is null or to_regclass('vault.decrypted_secrets') is null
@@ -52,7 +52,7 @@ create function queue.take_edge_bell()
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -76,7 +76,7 @@ create function queue.post_ring(p_reason text, p_action text, p_type text, p_bat
 returns text
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -139,7 +139,7 @@ create function queue.edge_lines(p_queue_ids integer[])
 returns integer[]
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -171,7 +171,7 @@ create function queue.ring_wide(p_queue_id integer)
 returns boolean
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -208,7 +208,7 @@ create function queue.ring_edge(p_queue_id integer)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from queue.bells as bell where bell.queue_id = 0 and bell.worker_id > 0)
@@ -236,7 +236,7 @@ returns boolean
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -6,7 +6,7 @@ create function queue.has_due_work()
 returns boolean
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -24,7 +24,7 @@ returns text
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_answer text;
@@ -67,7 +67,7 @@ create function public.trigger_queue_worker(
   p_action text default 'process', p_type text default null, p_batch integer default null
 )
 returns text
-language sql volatile security invoker set search_path = pg_temp
+language sql volatile security invoker set search_path = pg_catalog, pg_temp
 as $$ select queue.trigger_worker(p_action, p_type, p_batch); $$;
 comment on function public.trigger_queue_worker is
   'Wakes the Edge worker over HTTP when work is due, for one type or all, with p_batch jobs at a time or as many as it likes; never raises. Answers rung, coalesced, idle, unavailable, unconfigured or failed.';

@@ -7,7 +7,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
@@ -64,7 +64,7 @@ create function queue.ring_advice(p_status_code integer, p_timed_out boolean, p_
 returns text
 language plpgsql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return case
@@ -93,7 +93,7 @@ create function queue.doorbell_problems()
 returns jsonb
 language plpgsql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$

@@ -5,7 +5,7 @@ create function queue.enqueue_once(p_type text, p_every text)
 returns bigint
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_period text := to_char(
@@ -24,7 +24,7 @@ create function queue.purge_cron_history()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_count integer;
@@ -47,7 +47,7 @@ create function queue.cron_jobs()
 returns table (name text, schedule text, fallback text, command text)
 language sql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   values
     ('millrace-process', '10 seconds', '* * * * *', $c$select queue.trigger_worker('process', null, null)$c$),
@@ -65,7 +65,7 @@ create function queue.install_cron(p_without text[] default '{}')
 returns jsonb
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_job record;
@@ -113,7 +113,7 @@ create function queue.uninstall_cron()
 returns text[]
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_job record;
@@ -140,7 +140,7 @@ returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_has_net boolean := to_regclass('net.http_request_queue') is not null and queue.is_trusted_schema('net');

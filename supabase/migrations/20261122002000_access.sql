@@ -12,7 +12,7 @@ returns integer
 language plpgsql
 stable
 security definer
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -26,7 +26,7 @@ create function queue.grant_worker(p_role text)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('grant usage on schema queue to %I', p_role);
@@ -49,7 +49,7 @@ create function queue.grant_operator(p_role text)
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform queue.grant_worker(p_role);
@@ -75,7 +75,7 @@ create function queue.grant_access()
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_role name;
@@ -142,7 +142,7 @@ create function queue.adopt()
 returns integer
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_owner text := (select space.nspowner::regrole::text from pg_catalog.pg_namespace as space where space.nspname = 'queue');
@@ -204,7 +204,7 @@ create function queue.make_tenant_policies()
 returns void
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_table text;

@@ -7,7 +7,7 @@ create function queue.sequences_behind()
 returns table (name text, highest bigint, given bigint)
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   -- Not from pg_sequences: a sequence that was moved on and gave out nothing since has no last value there, and a repair would move it back.
   select part.name, part.highest, part.given
@@ -41,7 +41,7 @@ create function queue.jobs_nowhere()
 returns bigint[]
 language sql
 stable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
   with newest as materialized (
@@ -72,7 +72,7 @@ create function queue.reconcile(p_dry_run boolean default true)
 returns jsonb
 language plpgsql
 volatile
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_found jsonb := '[]'::jsonb;
@@ -167,7 +167,7 @@ create function queue.reconciled(p_code text, p_found bigint, p_is_repairable bo
 returns jsonb
 language sql
 immutable
-set search_path = pg_temp
+set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_build_object(
     'code', p_code, 'found', p_found, 'is_repairable', p_is_repairable, 'is_repaired', p_is_repaired, 'message', p_message);

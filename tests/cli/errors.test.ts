@@ -158,7 +158,7 @@ describeWithDatabase("millrace with a database or an application that is not rig
         ["schema_version", "serves_version"]
           .map(
             (name) =>
-              `create or replace function queue.${name}() returns integer language sql immutable parallel safe set search_path = pg_temp as $$ select ${value} $$`,
+              `create or replace function queue.${name}() returns integer language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$ select ${value} $$`,
           )
           .join(";"),
       );

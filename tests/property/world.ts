@@ -34,7 +34,7 @@ export async function createWorld(db: TestDatabase): Promise<World> {
   // Two steps that happen at the same moment must be told apart by rules, not by luck; and what is due must be known.
   await db.superSql`
     create or replace function queue.clock() returns timestamptz
-    language sql volatile parallel safe security definer set search_path = pg_temp
+    language sql volatile parallel safe security definer set search_path = pg_catalog, pg_temp
     as $$ select timestamptz '2030-01-01 00:00:00+00' + (select clock.skew from test.clock) $$`;
   await db.superSql`update test.clock set skew = '0'`;
   const sql = db.connect({ max: 1 });

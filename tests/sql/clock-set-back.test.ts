@@ -225,7 +225,7 @@ describeOnEachServer(
       const worker = await registerWorker(sql, "quick");
       await superSql.unsafe(`
       create or replace function queue.clock() returns timestamptz
-      language plpgsql volatile parallel safe security definer set search_path = pg_temp
+      language plpgsql volatile parallel safe security definer set search_path = pg_catalog, pg_temp
       as $clock$
       declare
         v_now timestamptz := pg_catalog.clock_timestamp();

@@ -81,7 +81,7 @@ const RULES: readonly Rule[] = [
     rule: "every function pins its search_path to what nobody can put types into",
     offenders: `
       select f.name from ${FUNCTIONS}
-      where not coalesce('search_path=pg_temp' = any (f.proconfig), false)`,
+      where not coalesce('search_path=pg_catalog, pg_temp' = any (f.proconfig), false)`,
     // With an empty one temporary types come before those of pg_catalog.
     fault: badFunction("public.loose", { clauses: "set search_path = ''" }),
     caught: "public.loose",

@@ -89,7 +89,7 @@ async function installTestClock(url: string): Promise<void> {
       insert into test.clock values ('0');
       create or replace function queue.clock() returns timestamptz
       language plpgsql ${clock.volatility} parallel ${clock.parallel}
-      security definer set search_path = pg_temp
+      security definer set search_path = pg_catalog, pg_temp
       as $clock$
       begin
         return pg_catalog.clock_timestamp() + (select c.skew from test.clock as c);
