@@ -166,7 +166,7 @@ describeOnEachServer("when the clock was set back by an hour", (context) => {
   it("a minute of a quota begins anew", async () => {
     const { sql } = rigOf(context.db);
     await sql`update queue.settings set user_jobs_per_minute = 1`;
-    await sql`select queue.hold_quota('seven')`;
+    await sql`select queue.hold_quota('seven', 1)`;
     await sql`select queue.charge_quota('seven', '{1}')`;
     await setBack();
 
