@@ -6,6 +6,11 @@ const RANK: Readonly<Record<string, number>> = Object.fromEntries(
 );
 const LEAST = PRIORITIES.length - 1;
 
+/** So many places of jobs that have left are worth copying the rest for. */
+const CUT_AT = 64;
+/** Stands where a job was, which is not held on to. Nobody reads places before the head. */
+const LEFT = undefined as never;
+
 /** Jobs of one priority, in the order they came. */
 interface Line {
   jobs: Attempt[];
@@ -49,9 +54,13 @@ export class JobBuffer {
     while (isEmpty(this.#line(this.#first))) this.#first += 1;
     const line = this.#line(this.#first);
     const attempt = line.jobs[line.head] as Attempt;
+    line.jobs[line.head] = LEFT;
     line.head += 1;
     // In a long backlog it never runs empty, and must not hold on to all that has left it.
-    if (line.head * 2 >= line.jobs.length) reset(line, line.jobs.slice(line.head));
+    if (isEmpty(line)) reset(line, []);
+    else if (line.head >= CUT_AT && line.head * 2 >= line.jobs.length) {
+      reset(line, line.jobs.slice(line.head));
+    }
     this.#left(attempt);
     return attempt;
   }

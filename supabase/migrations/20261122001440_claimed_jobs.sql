@@ -60,10 +60,11 @@ set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_first bigint := (select min(given.id) from unnest(p_ids) as given (id));
-  v_last bigint := (select max(given.id) from unnest(p_ids) as given (id));
-  -- Mostly the ids follow on each other: then one walk through the index finds all.
-  v_is_run boolean := v_last - v_first + 1 = cardinality(p_ids);
+  v_start bigint := p_ids[1];
+  v_first bigint;
+  v_last bigint;
+  v_counts_up boolean;
+  v_is_run boolean;
   v_is_same_order boolean;
   v_is_ascending boolean;
   v_fact record;
@@ -72,6 +73,11 @@ declare
   v_tenants integer[];
 begin
   o_count := cardinality(p_ids);
+  select min(given.id), max(given.id), bool_and(given.id = v_start + given.place - 1)
+  into v_first, v_last, v_counts_up
+  from unnest(p_ids) with ordinality as given (id, place);
+  -- Mostly the ids follow on each other: then one walk through the index finds all.
+  v_is_run := v_last - v_first + 1 = cardinality(p_ids);
   -- The bounds are for the planner: it prunes partitions by them, and not by an array.
   select
     array_agg(fact.id) as ids, bool_or(not fact.is_small) as has_large,
@@ -111,7 +117,7 @@ begin
   v_is_same_order := coalesce(v_fact.ids = p_ids, false);
   -- Neighbours are not always in the order of their ids: the claim goes by priority and time, and the facts come as they
   -- were written. Only what is checked to count up from the first id is sent as a first id.
-  v_is_ascending := v_is_run and v_is_same_order and p_ids = array(select generate_series(v_first, v_last));
+  v_is_ascending := v_counts_up and v_is_same_order;
   o_jobs := json_build_object(
     'first', case when v_is_ascending then v_first::text end,
     'ids', case when not v_is_ascending then p_ids::text[] end,
