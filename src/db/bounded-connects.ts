@@ -1,3 +1,5 @@
+import { systemClock } from "../core/clock.ts";
+import { setDeadline } from "../core/signals.ts";
 import type { PgPool } from "./pg.ts";
 import type { PgClient } from "./pg-connection.ts";
 
@@ -28,9 +30,13 @@ function bounded(Client: ClientClass, ms: number): ClientClass {
   return class extends Client {
     static readonly [BOUNDED] = true;
 
+    #isBounded = false;
+
     override connect(...args: unknown[]): unknown {
-      const timer = setTimeout(() => destroyStream(this), ms);
-      const stop = (): void => clearTimeout(timer);
+      // A second call is an error of its own, and no reason to end a connection that is there.
+      if (this.#isBounded) return super.connect(...args);
+      this.#isBounded = true;
+      const stop = setDeadline(() => destroyStream(this), ms, systemClock);
       this.once("connect", stop);
       this.once("end", stop);
       return super.connect(...args);

@@ -1,9 +1,11 @@
+import { systemClock } from "../core/clock.ts";
 import { DatabaseUnreachableError } from "../core/database-errors.ts";
+import { setDeadline } from "../core/signals.ts";
 import { CheckedSource, LastLoss } from "./checked-source.ts";
 import type { Connection, ConnectionSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 import { keepListening } from "./keep-listening.ts";
-import { notReplicated, OWN_SESSION, runOnOne, sessionOf } from "./one-connection.ts";
+import { notReplicated, OWN_TRANSACTION, runOnOne, sessionOf } from "./one-connection.ts";
 import { openEar } from "./open-ear.ts";
 import { openPrimary } from "./open-primary.ts";
 import { asHandle } from "./postgres-js-statement.ts";
@@ -65,7 +67,7 @@ export function openDatabase({
       const connection = await forTransactions.acquire(signal);
       const { client, host } = connection;
       let isClean = false;
-      let unknown: ReturnType<typeof setTimeout> | undefined;
+      let forgetUnknown: (() => void) | undefined;
       watch.add(connection);
       connection.takeWarning();
       try {
@@ -78,7 +80,7 @@ export function openDatabase({
         if (isConnectionUseless(error)) connection.end();
         throw error;
       } finally {
-        clearTimeout(unknown);
+        forgetUnknown?.();
         watch.remove(connection);
         if (connection.isLost && !isClean) watch.bury(connection);
         if (settings.isPooled) connection.session = undefined;
@@ -96,18 +98,22 @@ export function openDatabase({
        */
       async function askForSession(tx: SqlTransaction): Promise<void> {
         const silent = new DatabaseUnreachableError(host, "no answer in time");
-        unknown = setTimeout(() => connection.end(silent), lookMs * UNKNOWN_LOOKS);
-        await tx.query(OWN_SESSION).then(know, () => undefined);
+        forgetUnknown = setDeadline(
+          () => connection.end(silent),
+          lookMs * UNKNOWN_LOOKS,
+          systemClock,
+        );
+        await tx.query(OWN_TRANSACTION).then(know, () => undefined);
       }
 
       function know([row]: readonly SqlRow[]): void {
-        clearTimeout(unknown);
+        forgetUnknown?.();
         connection.session = sessionOf(row);
         watch.add(connection);
       }
     },
     dedicated() {
-      const one = new ConnectionPool({ max: 2, open });
+      const one = new ConnectionPool({ max: 3, open });
       const source = new CheckedSource(one, lastLoss);
       own.add(one);
       return {

@@ -7,6 +7,8 @@ import { isConnectionGone, isConnectionUseless, translateError } from "./sqlstat
 export interface Session {
   readonly pid: string;
   readonly since: string;
+  /** When its transaction began. Given where a pooler may let somebody else go on in the same process afterwards. */
+  readonly xact?: string;
 }
 
 /** The connection that asks for them is served by this session. Behind a pooler it holds for one transaction. */
@@ -14,9 +16,15 @@ export const OWN_SESSION = `
   select pid::text, extract(epoch from backend_start)::text as since
     from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())`;
 
+/** The same of the transaction that asks. */
+export const OWN_TRANSACTION = `
+  select pid::text, extract(epoch from backend_start)::text as since, extract(epoch from xact_start)::text as xact
+    from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())`;
+
 export function sessionOf(row: SqlRow | undefined): Session | undefined {
-  const [pid, since] = [row?.["pid"], row?.["since"]];
-  return typeof pid === "string" && typeof since === "string" ? { pid, since } : undefined;
+  const [pid, since, xact] = [row?.["pid"], row?.["since"], row?.["xact"]];
+  if (typeof pid !== "string" || typeof since !== "string") return undefined;
+  return { pid, since, ...(typeof xact === "string" && { xact }) };
 }
 
 /** What can be watched for silence. */

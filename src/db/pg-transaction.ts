@@ -2,7 +2,7 @@ import { DatabaseTimeoutError, DatabaseUnreachableError } from "../core/database
 import { raceSignal } from "../core/signals.ts";
 import {
   notReplicated,
-  OWN_SESSION,
+  OWN_TRANSACTION,
   type Source,
   sessionOf,
   type Watch,
@@ -49,7 +49,7 @@ export async function pgTransaction<T>(
   try {
     if (signal?.aborted) onAbort();
     const rows = await step(
-      `begin; ${OWN_SESSION}`,
+      `begin; ${OWN_TRANSACTION}`,
       () => new DatabaseUnreachableError(host, "no transaction was begun"),
     );
     connection.session = sessionOf(rows[0]);

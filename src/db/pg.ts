@@ -188,7 +188,7 @@ async function openOwn(
 }
 
 function dedicatedOf(open: () => Promise<PgConnection>, watch: SilenceWatch): Sql {
-  const one = new ConnectionPool({ max: 2, open });
+  const one = new ConnectionPool({ max: 3, open });
   return {
     query: (text, params, options) => runOnOne(one, watch, text, params, options),
     transaction: () => Promise.reject(new DatabaseTimeoutError(null, "It has no transactions")),

@@ -147,21 +147,24 @@ export class SilenceWatch implements Watch {
 /** Of the sessions, those that still are and that work on something; one that waits for its client does not. */
 const WHO_WORKS = `
   select coalesce(json_agg(process.pid), '[]')::text
-    from unnest($1::text::integer[], $2::text::text[]) as session (pid, since)
+    from unnest($1::text::integer[], $2::text::text[], $3::text::text[]) as session (pid, since, xact)
     join pg_catalog.pg_stat_activity as process
       on process.pid = session.pid and extract(epoch from process.backend_start)::text = session.since
+      and (session.xact is null or extract(epoch from process.xact_start)::text = session.xact)
    where process.state in ('active', 'fastpath function call')
      and process.wait_event_type is distinct from 'Client'`;
 
 const TERMINATE = `
   select count(pg_catalog.pg_terminate_backend(process.pid))::text
-    from unnest($1::text::integer[], $2::text::text[]) as session (pid, since)
+    from unnest($1::text::integer[], $2::text::text[], $3::text::text[]) as session (pid, since, xact)
     join pg_catalog.pg_stat_activity as process
-      on process.pid = session.pid and extract(epoch from process.backend_start)::text = session.since`;
+      on process.pid = session.pid and extract(epoch from process.backend_start)::text = session.since
+      and (session.xact is null or extract(epoch from process.xact_start)::text = session.xact)`;
 
 function pidsAndTimes(sessions: readonly Session[]): string[] {
   return [
     `{${sessions.map(({ pid }) => pid).join(",")}}`,
     `{${sessions.map(({ since }) => since).join(",")}}`,
+    `{${sessions.map(({ xact }) => xact ?? "null").join(",")}}`,
   ];
 }

@@ -27,6 +27,7 @@ interface Socket {
   emit(event: string, ...args: unknown[]): boolean;
   write(bytes: Uint8Array): boolean;
   destroy(): void;
+  isPaused(): boolean;
   setNoDelay(isOn: boolean): void;
   setKeepAlive(isOn: boolean, ms: number): void;
 }
@@ -66,6 +67,7 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
   const owned = new Set<Socket>();
   let isOver = false;
   const answers = new AnswersDue();
+  let read: Socket | undefined;
   const own = (socket: Socket): Socket => {
     owned.add(socket);
     if (isOver) socket.destroy();
@@ -73,7 +75,8 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
   };
   return {
     get unansweredSince() {
-      return answers.since;
+      // While the driver does not read, as when what copies rows out is slow to take them, nothing is due.
+      return read?.isPaused() ? undefined : answers.since;
     },
     async make() {
       if (isOver || owned.size > 0) throw broken();
@@ -82,6 +85,7 @@ export function ownSocket(options: SocketOptions, onClose: () => void): OwnSocke
       raw.setNoDelay(true);
       raw.setKeepAlive(true, 60_000);
       const socket = await secured(raw, tls, options, own);
+      read = socket;
       socket.once("close", () => {
         isOver = true;
         onClose();

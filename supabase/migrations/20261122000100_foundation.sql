@@ -4,7 +4,7 @@
 -- `queue` holds the machine (tables and internal functions, free to change) and is never exposed by PostgREST.
 -- A job's status is the table its token stands in; see docs/states.md.
 --
--- Functions qualify every name and pin search_path to pg_temp. With the empty path temporary types would come before those of pg_catalog,
+-- Functions qualify every name and pin search_path to pg_catalog, pg_temp. With the empty path temporary types would come before those of pg_catalog,
 -- and a domain of the name jsonb, made by whoever may call a function, would run its check with the rights of the function's owner.
 
 create schema queue;

@@ -58,7 +58,7 @@ create table queue.runs (
   constraint runs_finish_after_start check (finished_at >= started_at)
 ) partition by range (job_id);
 comment on table queue.runs is
-  'One row for each attempt that ended, and for each thing an operator did to a job''s status. Append only. The newest row of a job tells whether it ended.';
+  'One row for each attempt that ended, and for each thing an operator did to a job''s status. Append only, but for a note that a revival leaves on the newest row. The newest row of a job tells whether it ended.';
 comment on column queue.runs.lease_id is
   'The lease it ran under; for an operator''s act a number drawn from the same sequence, so that rows of a job are in order.';
 comment on column queue.runs.from_status is 'Status before; null means processing.';

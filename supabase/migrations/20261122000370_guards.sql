@@ -41,6 +41,11 @@ set jit = off
 as $$
 begin
   perform from queue.guards as guard where guard.name = p_name for update;
+  if not found then
+    -- As after a restore without data. Who comes second waits for this row to be committed.
+    insert into queue.guards (name) values (p_name) on conflict do nothing;
+    perform from queue.guards as guard where guard.name = p_name for update;
+  end if;
 end;
 $$;
 comment on function queue.wait_for_guard is 'Takes a guard until the caller commits, after whoever has it.';

@@ -186,6 +186,11 @@ as $$
 declare
   v_part queue.partitions := (select part from queue.partitions as part where part.number = p_number);
 begin
+  -- An older snapshot would not show who came to need it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the call is in a transaction that is not read committed' using errcode = '25001',
+      hint = 'begin isolation level read committed; select queue.drop_old_partitions(); commit;';
+  end if;
   if exists (
     select from pg_catalog.pg_inherits as link
     where link.inhparent in ('queue.jobs'::regclass, 'queue.runs'::regclass)
@@ -193,12 +198,7 @@ begin
   ) then
     lock table only queue.jobs, only queue.runs in access exclusive mode;
   end if;
-  -- Looked at again when nobody else is in these tables: a retry in flight could have revived a job of it. An older snapshot would
-  -- not show that.
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'the call is in a transaction that is not read committed' using errcode = '25001',
-      hint = 'begin isolation level read committed; select queue.drop_old_partitions(); commit;';
-  end if;
+  -- Looked at again when nobody else is in these tables: a retry in flight could have revived a job of it.
   if not queue.is_droppable(p_number, p_cutoff) then
     raise exception 'a job of it is in use again' using errcode = '55P03';
   end if;

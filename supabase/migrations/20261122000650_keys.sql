@@ -138,6 +138,7 @@ declare
   v_free_keys text[];
   v_free_ordinals bigint[];
   v_freed bigint[];
+  v_is_gone boolean;
   v_fault record;
 begin
   -- In the order of keys, so that two calls that bring the same new ones can't deadlock.
@@ -152,43 +153,48 @@ begin
   ) as scope on scope.type = item.type and scope.tenant = coalesce(item.tenant_id, '')
   where item.idempotency_key is not null;
 
-  insert into queue.idempotency_keys (scope, key, job_id)
-  select wanted.scope, wanted.key, p_ids[wanted.ordinal]
-  from unnest(v_ordinals, v_scopes, v_keys) with ordinality as wanted (ordinal, scope, key, position)
-  order by wanted.position
-  on conflict do nothing;
+  loop
+    insert into queue.idempotency_keys (scope, key, job_id)
+    select wanted.scope, wanted.key, p_ids[wanted.ordinal]
+    from unnest(v_ordinals, v_scopes, v_keys) with ordinality as wanted (ordinal, scope, key, position)
+    order by wanted.position
+    on conflict do nothing;
 
-  select array_agg(free.scope), array_agg(free.key), array_agg(free.ordinal), array_agg(free.job_id)
-  into v_free_scopes, v_free_keys, v_free_ordinals, v_freed
-  from (
-    select held.scope, held.key, held.job_id, min(wanted.ordinal) as ordinal
-    from unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key)
-    join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key
-    left join queue.jobs as job on job.id = held.job_id
-    left join queue.arrivals as arrival on arrival.id = held.job_id
-    where held.job_id <> all (p_ids) and case
-      when job.id is null then arrival.id is null or arrival.cancelled_at is not null
-      else (
-        select run.to_status from queue.runs as run
-        where run.job_id = held.job_id order by run.lease_id desc limit 1
-      ) is not distinct from 'cancelled'
-    end
-    group by held.scope, held.key, held.job_id order by held.scope, held.key
-  ) as free;
-  -- All at once and in id order, as a redrive holds them.
-  if v_freed is not null then
-    perform queue.hold_ended(v_freed);
-  end if;
-  for v_at in 1..coalesce(cardinality(v_freed), 0) loop
-    perform queue.resolve_key(v_free_scopes[v_at], v_free_keys[v_at], p_ids[v_free_ordinals[v_at]]);
+    select array_agg(free.scope), array_agg(free.key), array_agg(free.ordinal), array_agg(free.job_id)
+    into v_free_scopes, v_free_keys, v_free_ordinals, v_freed
+    from (
+      select held.scope, held.key, held.job_id, min(wanted.ordinal) as ordinal
+      from unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key)
+      join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key
+      left join queue.jobs as job on job.id = held.job_id
+      left join queue.arrivals as arrival on arrival.id = held.job_id
+      where held.job_id <> all (p_ids) and case
+        when job.id is null then arrival.id is null or arrival.cancelled_at is not null
+        else (
+          select run.to_status from queue.runs as run
+          where run.job_id = held.job_id order by run.lease_id desc limit 1
+        ) is not distinct from 'cancelled'
+      end
+      group by held.scope, held.key, held.job_id order by held.scope, held.key
+    ) as free;
+    -- All at once and in id order, as a redrive holds them.
+    if v_freed is not null then
+      perform queue.hold_ended(v_freed);
+    end if;
+    for v_at in 1..coalesce(cardinality(v_freed), 0) loop
+      perform queue.resolve_key(v_free_scopes[v_at], v_free_keys[v_at], p_ids[v_free_ordinals[v_at]]);
+    end loop;
+
+    select array_agg(coalesce(held.job_id, given.id) order by given.ordinal),
+      array_agg(coalesce(held.job_id = given.id, true) order by given.ordinal),
+      bool_or(wanted.key is not null and held.key is null)
+    into o_ids, o_is_new, v_is_gone
+    from unnest(p_ids) with ordinality as given (id, ordinal)
+    left join unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key) on wanted.ordinal = given.ordinal
+    left join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key;
+    -- The job of a known key was purged while this waited for another one.
+    exit when v_is_gone is not true;
   end loop;
-
-  select array_agg(coalesce(held.job_id, given.id) order by given.ordinal),
-    array_agg(coalesce(held.job_id = given.id, true) order by given.ordinal)
-  into o_ids, o_is_new
-  from unnest(p_ids) with ordinality as given (id, ordinal)
-  left join unnest(v_ordinals, v_scopes, v_keys) as wanted (ordinal, scope, key) on wanted.ordinal = given.ordinal
-  left join queue.idempotency_keys as held on held.scope = wanted.scope and held.key = wanted.key;
 
   if false = any (o_is_new) then
     select conflict.* into v_fault from queue.key_conflict(p_jobs, p_ids, o_ids) as conflict;

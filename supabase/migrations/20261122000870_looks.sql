@@ -32,7 +32,10 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform setval(p_looked, greatest(extract(epoch from p_at) * 1000000, 0)::bigint);
+  -- What an older snapshot shows is not what there is.
+  if current_setting('transaction_isolation') = 'read committed' then
+    perform setval(p_looked, greatest(extract(epoch from p_at) * 1000000, 0)::bigint);
+  end if;
 end;
 $$;
 comment on function queue.note_look is 'Remembers a look from the beginning that read much: nothing that was due before is left.';

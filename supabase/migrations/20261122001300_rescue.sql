@@ -103,6 +103,7 @@ begin
   from run;
   if v_from = '-infinity' and v_leases < p_limit
     and pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass) - v_read > 2000 + 10 * v_leases
+    and p_except is null
   then
     perform queue.note_look('queue.expiry_mark', v_now);
   end if;

@@ -236,6 +236,8 @@ begin
     );
     if not v_is_late and v_from = '-infinity'
       and pg_stat_get_xact_tuples_returned('queue.leases_expiry_idx'::regclass) - v_read > 2000
+      -- The caller's own were passed over, but are for others to find.
+      and not exists (select from queue.leases as own where own.expires_at < v_now)
     then
       perform queue.note_look('queue.expiry_mark', v_now);
     end if;

@@ -69,8 +69,9 @@ comment on function queue.grant_operator is
   'Lets a role operate the queue: all of a worker, the operators'' functions, the views, and the settings. For RLS it needs BYPASSRLS, as service_role has.';
 
 -- A function that a migration drops and makes anew with other parameters has lost its grants. Roles that were let in by hand are known
--- by rights that no migration takes away: workers may ask for the schema's version, operators change the settings. Not by anything in
--- schema public, where projects give rights away by default.
+-- by rights that make them so already, and that no migration takes away together: workers may ask for the schema's version and claim,
+-- operators may write all that is set. Not by a single right, which somebody may have for a reason of his own, and not by anything
+-- in schema public, where projects give rights away by default.
 create function queue.grant_access()
 returns void
 language plpgsql
@@ -85,6 +86,11 @@ begin
     cross join lateral aclexplode(proc.proacl) as acl
     join pg_catalog.pg_roles as role on role.oid = acl.grantee
     where proc.oid = 'queue.schema_version()'::regprocedure and acl.grantee <> proc.proowner
+      and exists (
+        select from pg_catalog.pg_proc as other
+        where other.pronamespace = 'queue'::regnamespace and other.proname in ('advance', 'claim_rows', 'register_worker')
+          and has_function_privilege(role.oid, other.oid, 'execute')
+      )
   loop
     perform queue.grant_worker(v_role);
   end loop;
@@ -93,6 +99,8 @@ begin
     cross join lateral aclexplode(class.relacl) as acl
     join pg_catalog.pg_roles as role on role.oid = acl.grantee
     where class.oid = 'queue.settings'::regclass and acl.privilege_type = 'UPDATE' and acl.grantee <> class.relowner
+      and has_table_privilege(role.oid, 'queue.types', 'insert') and has_table_privilege(role.oid, 'queue.queues', 'insert')
+      and has_table_privilege(role.oid, 'queue.tenants', 'insert')
   loop
     perform queue.grant_operator(v_role);
   end loop;

@@ -143,6 +143,33 @@ describeOnEachServer("jobs that are run again by several people at once", (conte
       assert.equal(await race.status(id), "pending");
     }));
 
+  it("a known key whose job is purged while its call waits for another key belongs to the new job", () =>
+    withRace(context.db, async (race) => {
+      const enqueue = (session: TestSql, ...keys: string[]) =>
+        session<{ id: string }[]>`
+          select made.id::text from public.enqueue_jobs(
+            (select jsonb_agg(jsonb_build_object('type', ${race.type}::text, 'idempotency_key', given.key) order by given.place)
+             from unnest(${keys}::text[]) with ordinality as given (key, place))) as made order by made.ordinal`;
+      const [cancelled] = await enqueue(race.bob, "k1");
+      await race.bob`select public.cancel_job(${cancelled?.id ?? ""})`;
+      const [dead] = await enqueue(race.bob, "k2");
+      const [lease] = await race.bob<{ id: string; lease_id: string }[]>`
+        select id::text, lease_id::text from public.get_next_job('w', array[${race.type}])`;
+      assert.equal(lease?.id, dead?.id);
+      await race.bob`select public.fail_job(${dead?.id ?? ""}, 'no', false, null, ${lease?.lease_id ?? ""})`;
+      await race.ann`begin`;
+      await retry(race.ann, cancelled?.id ?? "");
+
+      const late = await race.untilItWaits(race.bob, enqueue(race.bob, "k1", "k2"));
+      await race.eve`select public.purge_jobs(array[${dead?.id ?? ""}]::bigint[])`;
+      await race.ann`rollback`;
+
+      const made = await late.answer;
+      const again = await enqueue(race.eve, "k1", "k2");
+      assert.notEqual(made[1]?.id, dead?.id);
+      assert.deepEqual([...again], [...made]);
+    }));
+
   it("a redrive and a purge of the same dead letters, found in opposite orders, do not deadlock", () =>
     withRace(context.db, async (race) => {
       const young = await deadJob(race);

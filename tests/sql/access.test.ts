@@ -278,4 +278,23 @@ describeOnEachServer("a login of its own", (context) => {
     ]);
     assert.deepEqual(after, granted);
   });
+
+  it("of another role grows by no migration from a single right that it was given", async () => {
+    const { db } = context;
+    const [asks, tunes] = ["asks", "tunes"].map((name) => `${name}_of_${db.name}`);
+    assert.ok(asks && tunes);
+    for (const role of [asks, tunes]) {
+      await db.sql.unsafe(`create role ${role} nologin; grant usage on schema queue to ${role}`);
+    }
+    await db.sql.unsafe(`grant execute on function queue.schema_version to ${asks}`);
+    await db.sql.unsafe(`grant select, update on queue.settings to ${tunes}`);
+
+    await db.sql`select queue.grant_access()`;
+
+    const [row] = await db.sql`
+      select array(select called || ' by ' || who from unnest(array['queue.advance', 'public.purge_jobs', 'public.get_next_job']) as called,
+          unnest(array[${asks}, ${tunes}]::text[]) as who
+        where has_function_privilege(who, called::regproc, 'execute')) as may`;
+    assert.deepEqual(row?.["may"], []);
+  });
 });
