@@ -1,6 +1,6 @@
 -- What has come due is found by time: scheduled jobs, and leases that ran out. Such a look begins at the beginning of an index, and an old
 -- snapshot keeps there the entries of all that was found before. So a look that read much and left nothing is remembered: for half a
--- second all looks begin at its time. What was committed late, with a time before that, waits so long. See docs/decisions/026.
+-- second all looks begin at its time. What was committed late, with a time before that, waits for the first look after that. See docs/decisions/026.
 --
 -- Locks: none. The memory is a sequence, because each claim reads it, and no snapshot keeps old values of it.
 

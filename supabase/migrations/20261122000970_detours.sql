@@ -6,7 +6,8 @@
 --
 -- Where such a look has taken all there was, it is a time instead of a place: in each queue and priority claims begin two seconds before
 -- the look. In the lanes of tenants that costs a comparison for each index entry, and no look at the row. What comes back to its old
--- place ends that: see queue.end_detours. Only what was enqueued by a transaction of more than two seconds waits.
+-- place ends that: see queue.end_detours. Only what was enqueued by a transaction of more than two seconds waits, for the first look
+-- after that, and so does what comes back by a rollback.
 --
 -- Rows are added and never updated: a row that is updated again and again is what an old snapshot makes slow.
 --

@@ -3,7 +3,7 @@
 -- commit and may lose what it was given; the job's row stays the truth, and the next tick posts again while work is due.
 --
 -- Locks: nobody waits here. The bell is taken with skip locked. One post a second is held by guards whose names are
--- seconds: a transaction that rang and stays open keeps others from ringing for two seconds at most.
+-- seconds, of which there are 61: a transaction that rang and stays open keeps others from ringing in two or three of them.
 
 create table queue.rings (
   id bigint generated always as identity,
