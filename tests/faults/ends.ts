@@ -100,8 +100,17 @@ export async function findWrongEnds(
     return plain.has(member) || wasAway || cutOffMs > leaseMs / 2;
   };
   const chargedAlive = charged.filter((run) => !isExcused(run));
+  // A job that a worker has fetched begins under a lease that its server took with it, until the worker hears that the lease is lost.
+  const promoted = await sql<{ first: string }[]>`
+    select first_lease_id::text as first from queue.generations where cause = 'promotion'`;
+  const isOfLostLease = ({ id, lease }: Books["sightings"][number]): boolean =>
+    !recorded.has(`${id}/${lease}`) && promoted.some(({ first }) => BigInt(lease) < BigInt(first));
   const remembered = sightings.filter(
-    ({ at }) => !failovers.some((failover) => at > failover.knownUntil && at < failover.at),
+    (seen) =>
+      !failovers.some(
+        ({ knownUntil, at }) =>
+          seen.at > knownUntil && seen.at < (isOfLostLease(seen) ? at + leaseMs : at),
+      ),
   );
 
   const nameRun = ({ id, lease, outcome, worker, started, finished }: Run): string =>
