@@ -54,7 +54,7 @@ export class SharedCommits {
   readonly #dueTimes: DueTimes<Waiting>;
   /** Whether the last call carried several jobs. */
   #wasShared = false;
-  /** Of calls that nobody gave up: making one costs more than all else that a call needs here. */
+  /** Controllers of finished calls that were not aborted, for reuse: creating one is the most expensive part of a call. */
   readonly #spare: Cancel[] = [];
 
   constructor(db: Queryable, clock: Clock) {

@@ -15,9 +15,9 @@ type ClientClass = new (...args: never[]) => OwnClient;
 const BOUNDED = Symbol.for("millrace.boundedConnects");
 
 /**
- * Gives the making of a pool's connections an end, where its options name none. node-postgres waits for a server that accepts and then says nothing
- * until the kernel gives up, and each such wait holds one of the pool's places: when all are held, nobody gets a connection, though the
- * network has long been well. How long callers wait for a place stays as it was. Twice is fine.
+ * Limits how long a pool may take to open a connection, where its options set no limit. node-postgres waits for a server that accepts and
+ * then says nothing until the kernel gives up, and each such wait holds one of the pool's places: when all are held, nobody gets a connection, though the
+ * network has long been well. How long callers wait for a place stays as it was. Calling it twice is harmless.
  */
 export function boundConnects(pool: PgPool, ms: number): void {
   const { Client, options } = pool;

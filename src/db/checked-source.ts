@@ -29,7 +29,8 @@ export class CheckedSource<C extends OneConnection & Pooled> implements Source<C
       if (connection.idleSince >= this.#lastLoss.at) return connection;
       if (await isThere(connection)) return connection;
       connection.end();
-      this.release(connection);
+      // No loss of its own: on a slow server each failed check would make all others suspect anew.
+      this.#pool.release(connection);
       signal?.throwIfAborted();
     }
   }

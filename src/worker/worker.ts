@@ -221,7 +221,7 @@ class LocalWorker implements Worker {
   }
 
   async #stop(): Promise<StopReport> {
-    // A start that is under way is let come to its end, so that nothing stays behind in the database.
+    // A start that is under way may still end by itself, so that as a rule nothing stays behind in the database.
     if (this.#state === "starting") await this.#starting?.catch(() => undefined);
     const engine = this.#engine;
     if (engine && this.#state === "running") {
